@@ -1,0 +1,1 @@
+"""The Hydra configs, packaged as digitnet.configs."""

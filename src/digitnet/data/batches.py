@@ -1,0 +1,69 @@
+"""Batches by position: which images come, and how they are bent, follows from (seed, epoch, step, rank) alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from digitnet.data.augmentation import Augmentation
+
+
+@dataclass(eq=False)
+class Batches:
+    """Yields `(images, labels)`; give it to a Trainer in place of a DataLoader, or loop over it.
+
+    An epoch is cut into `len(self)` batches of equal size, give or take one image, and each batch into `world_size`
+    such shares: every image comes exactly once an epoch over all ranks, and no rank ever waits with an empty batch.
+    With `shuffle_seed=None` the order is that of the tensors and nothing is augmented.
+    """
+
+    images: Tensor
+    labels: Tensor
+    batch_size: int  # over all ranks together
+    shuffle_seed: int | None = None
+    augmentation: Augmentation | None = None
+    rank: int = 0
+    world_size: int = 1
+    epoch: int = 0
+
+    batch_sampler = None  # Lightning asks for both, and calls set_epoch on what it finds
+
+    @property
+    def sampler(self) -> "Batches":
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = self.order()
+        for step in range(len(self)):
+            start, end = share(len(self.images), step, len(self))
+            first, last = share(end - start, self.rank, self.world_size)
+            chosen = order[start + first : start + last]
+            images, labels = self.images[chosen], self.labels[chosen]
+            if self.augmentation is not None and self.shuffle_seed is not None:
+                images = self.augmentation(images, seed_at(self.shuffle_seed, self.epoch, step, self.rank))
+            yield images, labels
+
+    def order(self) -> Tensor:
+        if self.shuffle_seed is None:
+            return torch.arange(len(self.images), device=self.images.device)
+        generator = torch.Generator().manual_seed(seed_at(self.shuffle_seed, self.epoch))
+        # Drawn on the CPU, so that every device sees the same order.
+        return torch.randperm(len(self.images), generator=generator).to(self.images.device)
+
+
+def share(total: int, index: int, parts: int) -> tuple[int, int]:
+    """Bounds of one of `parts` consecutive shares of `total`, equal give or take one."""
+    return total * index // parts, total * (index + 1) // parts
+
+
+def seed_at(*position: int) -> int:
+    """One 64-bit seed for a position; close positions give unrelated seeds."""
+    return int(np.random.SeedSequence(position).generate_state(1, np.uint64)[0])

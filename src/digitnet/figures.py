@@ -1,0 +1,70 @@
+"""Pictures of data, predictions and training; the only module that draws."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+
+def draw_digits(images: Tensor, titles: Sequence[str], columns: int = 8) -> Figure:
+    """A grid of `[N, 28, 28]` images with a title each."""
+    rows = max(1, -(-len(images) // columns))
+    figure = Figure(figsize=(columns * 1.2, rows * 1.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axis in axes:
+        axis.axis("off")
+    for axis, image, title in zip(axes, images, titles, strict=False):
+        axis.imshow(image, cmap="gray_r")
+        axis.set_title(title, fontsize=9)
+    return figure
+
+
+def draw_predictions(images: Tensor, labels: Tensor, probabilities: Tensor, columns: int = 8) -> Figure:
+    """Each digit with its ten probabilities below: the predicted bar green if it is the actual digit, else red."""
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(columns * 1.5, rows * 2.6), layout="constrained")
+    axes = figure.subplots(2 * rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for number, (image, label, chances) in enumerate(zip(images, labels.tolist(), probabilities, strict=True)):
+        above, below = axes[2 * (number // columns) : 2 * (number // columns) + 2, number % columns]
+        predicted = int(chances.argmax())
+        above.imshow(image, cmap="gray_r")
+        above.set_title(f"Predicted {predicted}\nActual {label}", fontsize=8)
+        colours = ["tab:grey"] * 10
+        colours[predicted] = "tab:green" if predicted == label else "tab:red"
+        below.axis("on")
+        below.bar(np.arange(10), chances, color=colours)
+        below.set_xlabel(f"{chances.max():.1%}", fontsize=8)
+        below.set(xticks=range(10), yticks=[], ylim=(0, 1))
+        below.tick_params(labelsize=6)
+    return figure
+
+
+def draw_curves(rows: Sequence[dict[str, float]]) -> Figure:
+    """Loss and accuracy by epoch, training against validation."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axis, (key, name) in zip(figure.subplots(1, 2), {"loss": "Loss", "acc": "Accuracy"}.items(), strict=True):
+        for part, label in {"train": "training", "val": "validation"}.items():
+            points = [(row["epoch"] + 1, row[f"{part}/{key}"]) for row in rows if f"{part}/{key}" in row]
+            if points:
+                axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
+        axis.set(xlabel="Epoch", ylabel=name)
+        axis.grid(alpha=0.3)
+        axis.legend()
+    return figure
+
+
+def draw_confusion(counts: Tensor) -> Figure:
+    """`[10, 10]` counts, actual by row; the shade is the share of the row, off the diagonal on a scale of its own."""
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    axis = figure.subplots()
+    shares = (counts / counts.sum(dim=1, keepdim=True).clamp(min=1)).fill_diagonal_(0)
+    axis.imshow(shares, cmap="Reds")
+    for actual in range(10):
+        for predicted in range(10):
+            if count := int(counts[actual, predicted]):
+                axis.text(predicted, actual, count, ha="center", va="center", fontsize=8)
+    axis.set(xlabel="Predicted", ylabel="Actual", xticks=range(10), yticks=range(10))
+    return figure

@@ -1,0 +1,156 @@
+"""What every digit classifier shares: the pixels it takes, its loss and figures, its optimiser and schedule."""
+
+import math
+from typing import Any, Literal
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from digitnet.errors import UsageError
+from digitnet.models.schedules import SCHEDULES, ScheduleName
+
+MEAN, STD = 0.1307, 0.3081  # of the training pixels, 0 to 1
+
+Batch = tuple[Tensor, Tensor]  # images and labels
+
+
+class DigitClassifier(L.LightningModule):
+    """Subclass it, pass the training arguments on, build `self.net`: `[N, 1, 28, 28]` in, logits `[N, 10]` out.
+
+    `lr` is the highest rate the schedule reaches, `warmup` the share of all steps on which it rises, `momentum` that of
+    SGD or the first beta of Adam. Every argument is a plain value, so a checkpoint that holds them is plain data and
+    `load_from_checkpoint` needs nothing else. Raises UsageError for a value out of range.
+    """
+
+    net: nn.Module
+
+    def __init__(
+        self,
+        optimizer: Literal["adam", "adamw", "sgd"] = "adamw",
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        momentum: float = 0.9,
+        schedule: ScheduleName = "onecycle",
+        warmup: float = 0.2,
+    ) -> None:
+        super().__init__()
+        require(optimizer in ("adam", "adamw", "sgd"), "optimizer.name", optimizer, "must be adam, adamw or sgd")
+        require(0 < lr < math.inf, "optimizer.lr", lr, "must be above 0")
+        require(0 <= weight_decay < math.inf, "optimizer.weight_decay", weight_decay, "must be 0 or more")
+        require(0 <= momentum < 1, "optimizer.momentum", momentum, "must be at least 0 and below 1")
+        require(schedule in SCHEDULES, "schedule.name", schedule, f"must be one of {', '.join(SCHEDULES)}")
+        require(0 <= warmup < 1, "schedule.warmup", warmup, "must be at least 0 and below 1")
+        self.save_hyperparameters(logger=False)
+        self.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+        self.total_steps = math.inf
+        self.sums: dict[str, Tensor] = {}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `[N, 10]` for `[N, 28, 28]` or `[N, 1, 28, 28]`, bright ink on dark, uint8 or float from 0 to 1."""
+        pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+        logits: Tensor = self.net((pixels.view(-1, 1, 28, 28) - MEAN) / STD)
+        return logits
+
+    def training_step(self, batch: Batch) -> Tensor:
+        loss, _ = self.score(batch, "train")
+        return loss
+
+    def validation_step(self, batch: Batch) -> None:
+        self.score(batch, "val")
+
+    def test_step(self, batch: Batch) -> None:
+        _, logits = self.score(batch, "test")
+        self.confusion.update(logits, batch[1])
+
+    def predict_step(self, batch: Batch | Tensor) -> Tensor:
+        """Probabilities `[N, 10]`."""
+        images = batch if isinstance(batch, Tensor) else batch[0]
+        return self(images).softmax(dim=1)
+
+    def score(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor]:
+        """Mean loss and logits of a batch; loss, hits and images are summed up on the device, nothing waits for them."""
+        images, labels = batch
+        logits = self(images)
+        loss = F.cross_entropy(logits, labels)
+        hits = (logits.detach().argmax(dim=1) == labels).sum()
+        images_seen = torch.full_like(loss, len(labels))
+        self.sums[stage] += torch.stack([loss.detach() * len(labels), hits, images_seen])
+        return loss, logits
+
+    def on_train_epoch_start(self) -> None:
+        self.start_sums("train")
+
+    def on_validation_epoch_start(self) -> None:
+        self.start_sums("val")
+
+    def on_test_epoch_start(self) -> None:
+        self.start_sums("test")
+        # Made only here, or it would stand among the layers in the summary of the network.
+        self.confusion = MulticlassConfusionMatrix(10, validate_args=False).to(self.device)
+
+    def on_train_epoch_end(self) -> None:
+        self.log_sums("train")
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_sums("val")
+
+    def on_test_epoch_end(self) -> None:
+        self.log_sums("test")
+        counts = self.confusion.compute().double()
+        self.log_figures({f"test/acc/{digit}": counts[digit, digit] / counts[digit].sum() for digit in range(10)})
+
+    def start_sums(self, stage: str) -> None:
+        self.sums[stage] = torch.zeros(3, device=self.device)
+
+    def log_sums(self, stage: str) -> None:
+        """Loss and accuracy over the images of all processes, each counted once."""
+        loss, hits, images = self.trainer.strategy.reduce(self.sums[stage], reduce_op="sum").tolist()
+        # float64, so that 9,923 of 10,000 reads 0.9923 in the files.
+        share = torch.tensor([loss, hits], dtype=torch.float64) / images
+        self.log_figures({f"{stage}/loss": share[0], f"{stage}/acc": share[1]})
+
+    def log_figures(self, figures: dict[str, Tensor]) -> None:
+        """Logs what all processes agree on ("max" of equals rounds nothing); test figures make no curve, so no chart."""
+        self.log_dict(figures, logger=not self.trainer.testing, sync_dist=True, reduce_fx="max")
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["digitnet_model"] = type(self).__name__
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        settings = self.hparams
+        options: dict[str, Any] = {"lr": settings["lr"], "weight_decay": settings["weight_decay"]}
+        if settings["optimizer"] == "sgd":
+            kind: type[torch.optim.Optimizer] = torch.optim.SGD
+            options["momentum"] = settings["momentum"]
+        else:
+            kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings["optimizer"]]
+            options["betas"] = (settings["momentum"], 0.999)
+        # One kernel for all parameters; only the gradient scaler of 16-mixed does not get along with it.
+        optimizer = kind(self.parameters(), **options, fused=self.trainer.precision != "16-mixed")
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate_at)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def rate_at(self, step: int) -> float:
+        """The share of `lr` at an optimiser step; a run that goes on past its plan stays at the schedule's end."""
+        progress = min(step / self.total_steps, 1.0)
+        return SCHEDULES[self.hparams["schedule"]](progress, self.hparams["warmup"])
+
+    def on_train_start(self) -> None:
+        self.total_steps = planned_steps(self.trainer)
+        if math.isinf(self.total_steps) and self.hparams["schedule"] != "constant":
+            raise UsageError(f"schedule.name={self.hparams['schedule']} needs an end: set trainer.max_epochs or max_steps")
+
+
+def planned_steps(trainer: L.Trainer) -> float:
+    """Optimiser steps of the whole run. Trainer.estimated_stepping_batches says the same, but breaks a later resume."""
+    steps_per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+    by_epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs * steps_per_epoch
+    return min(by_epochs, math.inf if trainer.max_steps == -1 else trainer.max_steps)
+
+
+def require(holds: bool, name: str, value: object, rule: str) -> None:
+    if not holds:
+        raise UsageError(f"{name}={value}: {rule}")

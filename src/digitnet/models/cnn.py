@@ -1,0 +1,71 @@
+"""A convolutional network."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from digitnet.models.classifier import DigitClassifier, require
+
+Norm = Literal["batch", "group", "none"]
+
+
+class CNN(DigitClassifier):
+    """Blocks of convolution, normalisation, ReLU and max-pooling, then a dense layer, dropout and the logits.
+
+    One number for `kernel_size`, `stride` or `pool` holds for every block; `pool=1` means none, `hidden=0` no dense
+    layer. `padding="same"` pads by half a kernel, which keeps the size of the image at stride 1, `"valid"` by nothing.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (32, 64),
+        kernel_size: int | Sequence[int] = 3,
+        stride: int | Sequence[int] = 1,
+        pool: int | Sequence[int] = 2,
+        padding: Literal["same", "valid"] = "same",
+        norm: Norm = "batch",
+        hidden: int = 128,
+        dropout: float = 0.5,
+        **training: Any,
+    ) -> None:
+        super().__init__(**training)
+        require(len(channels) > 0 and min(channels) >= 1, "model.channels", channels, "every count must be at least 1")
+        require(padding in ("same", "valid"), "model.padding", padding, "must be same or valid")
+        require(norm in ("batch", "group", "none"), "model.norm", norm, "must be batch, group or none")
+        require(hidden >= 0, "model.hidden", hidden, "must be 0 or more")
+        require(0 <= dropout < 1, "model.dropout", dropout, "must be at least 0 and below 1")
+        sizes = for_each_block("kernel_size", kernel_size, len(channels))
+        strides = for_each_block("stride", stride, len(channels))
+        pools = for_each_block("pool", pool, len(channels))
+
+        self.net = nn.Sequential()
+        width, side = 1, 28
+        for out, size, step, window in zip(channels, sizes, strides, pools, strict=True):
+            pad = size // 2 if padding == "same" else 0
+            # Without a norm the convolution needs a bias; a norm brings its own.
+            self.net.append(nn.Conv2d(width, out, size, step, pad, bias=norm == "none"))
+            if norm != "none":
+                self.net.append(nn.BatchNorm2d(out) if norm == "batch" else nn.GroupNorm(1, out))
+            self.net.append(nn.ReLU())
+            if window > 1:
+                self.net.append(nn.MaxPool2d(window))
+            width, side = out, ((side + 2 * pad - size) // step + 1) // window
+            require(side >= 1, "model.pool", pool, f"after {len(self.net)} layers nothing of the image is left")
+        self.net.append(nn.Flatten())
+        width *= side**2
+        if hidden:
+            self.net.extend([nn.Linear(width, hidden), nn.ReLU()])
+            width = hidden
+        if dropout:
+            self.net.append(nn.Dropout(dropout))
+        self.net.append(nn.Linear(width, 10))
+        self.to(memory_format=torch.channels_last)  # measured: a third less time on a CPU
+
+
+def for_each_block(name: str, value: int | Sequence[int], blocks: int) -> tuple[int, ...]:
+    values = (value,) * blocks if isinstance(value, int) else tuple(value)
+    require(len(values) == blocks, f"model.{name}", value, f"must be one number or {blocks}, one for each of model.channels")
+    require(min(values) >= 1, f"model.{name}", value, "must be at least 1")
+    return values

@@ -1,0 +1,24 @@
+"""A multi-layer perceptron."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from torch import nn
+
+from digitnet.models.classifier import DigitClassifier, require
+
+
+class MLP(DigitClassifier):
+    """784 pixels, dense layers with ReLU, 10 logits; as it stands 784-128-64-10 with 109,386 parameters."""
+
+    def __init__(self, hidden: Sequence[int] = (128, 64), dropout: float = 0.0, **training: Any) -> None:
+        super().__init__(**training)
+        require(all(width >= 1 for width in hidden), "model.hidden", hidden, "every width must be at least 1")
+        require(0 <= dropout < 1, "model.dropout", dropout, "must be at least 0 and below 1")
+        self.net = nn.Sequential(nn.Flatten())
+        for fan_in, fan_out in pairwise((784, *hidden)):
+            self.net.extend([nn.Linear(fan_in, fan_out), nn.ReLU()])
+            if dropout:
+                self.net.append(nn.Dropout(dropout))
+        self.net.append(nn.Linear((784, *hidden)[-1], 10))

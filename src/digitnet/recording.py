@@ -1,0 +1,104 @@
+"""What a run leaves in its folder: checkpoints/best.ckpt and last.ckpt, metrics.csv (a row an epoch), metrics.json."""
+
+import csv
+import io
+import json
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+
+from digitnet import checkpoints
+
+Row = dict[str, float]
+
+
+class Recorder(Checkpoint):
+    """Keeps the best epoch by `val/acc` (the earlier one of equals; without validation the last) and the last epoch.
+
+    Lightning's ModelCheckpoint saves its "last" only when it saves a "best" too, keeps nothing without validation, and
+    forgets the best score when a run goes on elsewhere. Here the rows of all epochs are the state, in the checkpoint.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.best_path = folder / "checkpoints" / "best.ckpt"
+        self.last_path = folder / "checkpoints" / "last.ckpt"
+        self.rows: list[Row] = []
+        self.validation: Row = {}
+        self.seconds_before = 0.0  # spent by earlier stretches of a resumed run
+        self.started: float | None = None
+
+    @property
+    def best(self) -> Row:
+        return max(self.rows, key=lambda row: row.get("val/acc", row["epoch"]))
+
+    @property
+    def seconds(self) -> float:
+        """From the first batch until now, validation and checkpoints included."""
+        return self.seconds_before + (0.0 if self.started is None else time.perf_counter() - self.started)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self.seconds_before = state_dict["rows"], state_dict["seconds"]
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        if self.started is None:
+            self.started = time.perf_counter()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.validation = {name: trainer.callback_metrics[name].item() for name in ("val/loss", "val/acc")}
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        training = {name: trainer.callback_metrics[name].item() for name in ("train/loss", "train/acc")}
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        position = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate}
+        self.rows.append(position | training | self.validation | {"seconds": self.seconds})
+        self.validation = {}
+        trainer.save_checkpoint(self.last_path)
+        if trainer.is_global_zero:
+            if self.best is self.rows[-1]:
+                checkpoints.write(self.best_path, self.last_path.read_bytes())
+            write_csv(self.folder / "metrics.csv", self.rows)
+            if trainer.progress_bar_callback is None:
+                print(describe(self.rows[-1], trainer.max_epochs), flush=True)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.seconds_before, self.started = self.seconds, None
+
+
+def describe(row: Row, epochs: int | None) -> str:
+    shown = [f"{name} {row[name]:.4f}" for name in ("train/loss", "val/loss", "val/acc") if name in row]
+    return f"epoch {row['epoch'] + 1:.0f}/{epochs}  {'  '.join(shown)}  {row['seconds']:.1f} s"
+
+
+def write_csv(path: Path, rows: list[Row]) -> None:
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fieldnames=list(dict.fromkeys(name for row in rows for name in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    checkpoints.write(path, table.getvalue().encode())
+
+
+def read_csv(path: Path) -> list[Row]:
+    with path.open(newline="") as file:
+        return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+
+
+def to_json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"
+
+
+def surroundings() -> dict[str, Any]:
+    """What a figure depends on besides the code: versions and machine."""
+    packages = ("digitnet", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
+    versions = {"python": platform.python_version()} | {name: version(name) for name in packages}
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return {"versions": versions, "machine": f"{platform.machine()}, {torch.get_num_threads()} threads{gpu}"}

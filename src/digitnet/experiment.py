@@ -51,7 +51,6 @@ class SeedByPosition(L.Callback):
 
 def build(config: DictConfig) -> Parts:
     """Raises UsageError if a part refuses its arguments."""
-    quiet()
     L.seed_everything(config.seed, verbose=False)
     recorder = Recorder(Path(config.folder))
     callbacks = [recorder, TensorBoardReport(), SeedByPosition(config.seed)]
@@ -63,6 +62,7 @@ def build(config: DictConfig) -> Parts:
 
 def make_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
     """A Trainer with our callbacks and checkpoint files beside those that the config may ask for."""
+    quiet()
     trainer = make(config, "trainer", _partial_=True)
     given = {
         "callbacks": callbacks + (trainer.keywords.get("callbacks") or []),

@@ -16,7 +16,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -41,7 +41,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any], check: Check, rewri
     except (UsageError, HydraException, OmegaConfBaseException) as error:
         if show_traceback:
             raise
-        sys.stderr.write(f"digitnet: error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"digitnet: error: {' '.join(str(error).partition('Config search path')[0].split())}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -64,18 +64,22 @@ def checked(arguments: list[str], config_name: str, check: Check, rewrite: Rewri
     return flags + [f"++{text}" if text.partition("=")[0] in unlisted else text for text in overrides]
 
 
-def check_job(config_name: str, job: list[str], extra: list[str], check: Check) -> set[str]:
+def check_job(name: str, job: list[str], extra: list[str], check: Check) -> set[str]:
     """Checks one job and returns the keys that no config lists but a signature knows; Hydra wants `++` before them."""
     from digitnet.overrides import check_types, in_config  # reads the targets' signatures, so imports torch
 
-    groups = GlobalHydra.instance().config_loader().list_groups("")
+    loader = GlobalHydra.instance().config_loader()
+    groups = loader.list_groups("")
     given = parse(job)
+    for override in given:
+        if override.key_or_group in groups:
+            check_choice(override, loader.get_group_options(override.key_or_group, config_name=name, overrides=extra))
     shaping = [str(override.input_line) for override in given if shapes_config(override, groups)]
     values = {override.key_or_group: str(override.input_line) for override in given if not shapes_config(override, groups)}
-    base = hydra.compose(config_name, shaping + extra)
+    base = hydra.compose(name, shaping + extra)
     unlisted = {key for key in values if not in_config(key, base, groups)}
     forced = [f"++{text}" if key in unlisted else text for key, text in values.items()]
-    config = hydra.compose(config_name, shaping + forced + extra, return_hydra_config=True)
+    config = hydra.compose(name, shaping + forced + extra, return_hydra_config=True)
     if "folder" in config:
         config.folder = config.hydra.run.dir
     check_types(config)
@@ -90,8 +94,19 @@ def shapes_config(override: Override, groups: list[str]) -> bool:
     return not ours or override.is_delete() or override.is_add() or override.is_force_add()
 
 
+def check_choice(override: Override, options: list[str]) -> None:
+    from digitnet.overrides import suggest
+
+    group, choice = override.key_or_group, override.value()
+    if isinstance(choice, str) and choice not in options:
+        raise UsageError(f"{group}={choice}: no such option{suggest(choice, options)} (there are {', '.join(options)})")
+
+
 def parse(overrides: list[str]) -> list[Override]:
-    return OverridesParser.create().parse_overrides(overrides)
+    try:
+        return OverridesParser.create().parse_overrides(overrides)
+    except OverrideParseException as error:
+        raise UsageError(f"{error.override}: not an override that Hydra can read; see `--hydra-help`") from error
 
 
 def split(overrides: list[str]) -> list[list[str]]:

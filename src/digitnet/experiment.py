@@ -51,12 +51,13 @@ class SeedByPosition(L.Callback):
 
 def build(config: DictConfig) -> Parts:
     """Raises UsageError if a part refuses its arguments."""
+    data = make(config.data, "data")
     L.seed_everything(config.seed, verbose=False)
+    model = make(config.model, "model")
     recorder = Recorder(Path(config.folder))
     callbacks = [recorder, TensorBoardReport(), SeedByPosition(config.seed)]
     if config.trainer.get("enable_model_summary", True):
         callbacks.append(RichModelSummary(max_depth=2))
-    data, model = make(config.data, "data"), make(config.model, "model")
     return Parts(data, model, make_trainer(config.trainer, callbacks), recorder)
 
 
@@ -89,6 +90,9 @@ def make(config: DictConfig, name: str, **given: Any) -> Any:
 def quiet() -> None:
     """Leaves out what Lightning tells everyone at every start, advertisements included."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message="You defined a `validation_step` but have no")  # data.val_size=0 is meant
+    warnings.filterwarnings("ignore", message="Precision .* is not supported by the model summary")
+    warnings.filterwarnings("ignore", message=".*torch.jit")  # torch's own way of drawing the graph
     warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")  # lightning 2.6 with torch 2.15
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -15,7 +14,7 @@ def draw_digits(images: Tensor, titles: Sequence[str], columns: int = 8) -> Figu
     for axis in axes:
         axis.axis("off")
     for axis, image, title in zip(axes, images, titles, strict=False):
-        axis.imshow(image, cmap="gray_r")
+        axis.imshow(image.numpy(), cmap="gray_r")
         axis.set_title(title, fontsize=9)
     return figure
 
@@ -30,12 +29,12 @@ def draw_predictions(images: Tensor, labels: Tensor, probabilities: Tensor, colu
     for number, (image, label, chances) in enumerate(zip(images, labels.tolist(), probabilities, strict=True)):
         above, below = axes[2 * (number // columns) : 2 * (number // columns) + 2, number % columns]
         predicted = int(chances.argmax())
-        above.imshow(image, cmap="gray_r")
+        above.imshow(image.numpy(), cmap="gray_r")
         above.set_title(f"Predicted {predicted}\nActual {label}", fontsize=8)
         colours = ["tab:grey"] * 10
         colours[predicted] = "tab:green" if predicted == label else "tab:red"
         below.axis("on")
-        below.bar(np.arange(10), chances, color=colours)
+        below.bar(range(10), chances.tolist(), color=colours)
         below.set_xlabel(f"{chances.max():.1%}", fontsize=8)
         below.set(xticks=range(10), yticks=[], ylim=(0, 1))
         below.tick_params(labelsize=6)
@@ -61,7 +60,7 @@ def draw_confusion(counts: Tensor) -> Figure:
     figure = Figure(figsize=(6, 6), layout="constrained")
     axis = figure.subplots()
     shares = (counts / counts.sum(dim=1, keepdim=True).clamp(min=1)).fill_diagonal_(0)
-    axis.imshow(shares, cmap="Reds")
+    axis.imshow(shares.numpy(), cmap="Reds")
     for actual in range(10):
         for predicted in range(10):
             if count := int(counts[actual, predicted]):

@@ -6,12 +6,12 @@ A config file holds decisions only; which other keys a node may have, and of whi
 
 import difflib
 import inspect
+import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from digitnet.errors import UsageError
@@ -52,7 +52,7 @@ def parameters(node: DictConfig) -> dict[str, Any]:
     if "_target_" not in node:
         return {}
     try:
-        target = get_object(node._target_)
+        target = pkgutil.resolve_name(node._target_)
     except Exception as error:
         raise UsageError(f"_target_={node._target_}: cannot be imported") from error
     found: dict[str, Any] = {}

@@ -1,6 +1,5 @@
 """What a run shows in TensorBoard beyond the figures of each epoch."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchvision.utils import make_grid
 
+from digitnet import figures
 from digitnet.models import DigitClassifier
 
 MISTAKES_SHOWN = 24
@@ -22,14 +22,12 @@ OVERLAYS = {
 
 
 class TensorBoardReport(L.Callback):
-    """Curves of training over validation, the learning rate, the graph, a batch as the network sees it; at the end the
-    run's row in the HPARAMS tab, the confusion matrix and the worst mistakes of the validation set."""
+    """Training over validation on one chart, the learning rate, and a batch as the network sees it."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if (writer := writer_of(trainer)) is None or trainer.global_step:  # a resumed run has them already
             return
         writer.add_custom_scalars({"training and validation": OVERLAYS})
-        add_graph(writer, pl_module)
         images, _ = next(iter(trainer.train_dataloader))
         pixels = images[:64].float() / (255 if images.dtype == torch.uint8 else 1)
         writer.add_image("train/images", make_grid(pixels.unsqueeze(1)))
@@ -52,15 +50,6 @@ def writer_of(trainer: L.Trainer) -> SummaryWriter | None:
     return next((logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
 
 
-def add_graph(writer: SummaryWriter, module: L.LightningModule) -> None:
-    # In training mode the trace would feed an empty image to the batch norms and draw from the dropout's random state.
-    training = module.training
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*torch.jit.*")
-        writer.add_graph(module.eval(), module.example_input_array)
-    module.train(training)
-
-
 def add_outcome(trainer: L.Trainer, params: Mapping[str, Any], finals: Mapping[str, float]) -> None:
     """The run's one record in the HPARAMS tab, which keeps the first it is given and no later one."""
     for logger in trainer.loggers:
@@ -72,8 +61,6 @@ def add_outcome(trainer: L.Trainer, params: Mapping[str, Any], finals: Mapping[s
 def add_mistakes(trainer: L.Trainer, model: DigitClassifier, images: Tensor, labels: Tensor) -> None:
     if (writer := writer_of(trainer)) is None:
         return
-    from digitnet import figures  # matplotlib takes half a second to import
-
     logits = torch.cat([model(part.to(model.device)).cpu() for part in images.split(1000)])
     images, labels, predicted = images.cpu(), labels.cpu(), logits.argmax(dim=1)
     confusion = multiclass_confusion_matrix(predicted, labels, num_classes=10, validate_args=False)

@@ -1,7 +1,7 @@
 """Trains a digit classifier: `python -m digitnet.train model=cnn`, with any override of configs/train.yaml."""
 
-import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -38,9 +38,12 @@ def check(config: DictConfig) -> None:
 def check_folder(folder: Path, resuming: bool) -> None:
     if (folder / "checkpoints").exists() and not resuming:
         raise UsageError(f"{folder} already holds a run: go on with it by resume={folder}, or choose another folder")
-    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise UsageError(f"hydra.run.dir={folder}: cannot make it, {existing} is not a folder that can be written")
+    try:
+        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        with TemporaryDirectory(dir=existing, prefix=".digitnet-"):
+            pass
+    except OSError as error:
+        raise UsageError(f"hydra.run.dir={folder}: cannot make it ({error}); choose a folder that can be written") from error
 
 
 def with_recorded(overrides: list[str]) -> list[str]:

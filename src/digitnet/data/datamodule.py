@@ -40,8 +40,10 @@ class MNISTDataModule(L.LightningDataModule):
         self.val_size = val_size
         self.train_size = rest if train_size is None else check_range("train_size", train_size, 1, rest)
         self.split_seed = check_range("split_seed", split_seed, 0)
-        self.seed = check_range("seed", seed, 0)
+        self.seed = check_range("seed", seed, 0, 2**32 - 1)
         self.augmentation = augmentation
+        if not val_size:  # Lightning takes an empty loader for a mistake, and the base class's method for no validation
+            self.val_dataloader = super().val_dataloader  # type: ignore[method-assign, assignment]
         self.parts: dict[str, tuple[Tensor, Tensor]] = {}
 
     def prepare_data(self) -> None:
@@ -52,8 +54,8 @@ class MNISTDataModule(L.LightningDataModule):
     def train_dataloader(self) -> Batches:
         return self.batches("train", self.batch_size, shuffle_seed=self.seed, augmentation=self.augmentation)
 
-    def val_dataloader(self) -> Batches | list[Batches]:
-        return self.batches("val", EVAL_BATCH_SIZE) if self.val_size else []
+    def val_dataloader(self) -> Batches:
+        return self.batches("val", EVAL_BATCH_SIZE)
 
     def test_dataloader(self) -> Batches:
         return self.batches("test", EVAL_BATCH_SIZE)

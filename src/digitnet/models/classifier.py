@@ -115,7 +115,8 @@ class DigitClassifier(L.LightningModule):
 
     def log_figures(self, figures: dict[str, Tensor]) -> None:
         """Logs what all processes agree on ("max" of equals rounds nothing); test figures make no curve, so no chart."""
-        self.log_dict(figures, logger=not self.trainer.testing, sync_dist=True, reduce_fx="max")
+        to_logger = bool(self.trainer.loggers) and not self.trainer.testing
+        self.log_dict(figures, logger=to_logger, sync_dist=True, reduce_fx="max")
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["digitnet_model"] = type(self).__name__
 
@@ -128,8 +129,8 @@ class DigitClassifier(L.LightningModule):
         else:
             kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings["optimizer"]]
             options["betas"] = (settings["momentum"], 0.999)
-        # One kernel for all parameters; only the gradient scaler of 16-mixed does not get along with it.
-        optimizer = kind(self.parameters(), **options, fused=self.trainer.precision != "16-mixed")
+        # One kernel for all parameters; Lightning cannot clip gradients before it in mixed precision.
+        optimizer = kind(self.parameters(), **options, fused="mixed" not in str(self.trainer.precision))
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate_at)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -52,7 +52,7 @@ class CNN(DigitClassifier):
             if window > 1:
                 self.net.append(nn.MaxPool2d(window))
             width, side = out, ((side + 2 * pad - size) // step + 1) // window
-            require(side >= 1, "model.pool", pool, f"after {len(self.net)} layers nothing of the image is left")
+            require(side >= 1, "model.channels", channels, "too many blocks, the image is used up: pool or stride less")
         self.net.append(nn.Flatten())
         width *= side**2
         if hidden:

@@ -1,0 +1,115 @@
+"""The evaluation command: the same figures again, pictures on request, and no litter."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from digitnet import evaluate, train
+from tests.conftest import FAST, Run
+
+PNG = b"\x89PNG"
+
+
+@pytest.fixture
+def trained(run: Run, tmp_path: Path) -> Path:
+    assert run(train, *FAST, "hydra.run.dir=out").status == 0
+    return tmp_path / "out"
+
+
+def test_it_prints_a_table_with_every_digit(run: Run, trained: Path) -> None:
+    done = run(evaluate, "run=out")
+    assert done.status == 0, done.err
+    assert "10,000 test images" in done.out
+    assert "accuracy on 9" in done.out
+    assert "Tip" not in done.out + done.err
+
+
+def test_it_writes_json_where_it_is_told(run: Run, trained: Path) -> None:
+    assert run(evaluate, "run=out", "json=sub/scores.json").status == 0
+    scores = json.loads((trained.parent / "sub" / "scores.json").read_text())
+    counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    by_digit = sum(scores[f"test/acc/{digit}"] * count for digit, count in enumerate(counts))
+    assert by_digit == pytest.approx(scores["test/acc"] * 10_000)
+
+
+def test_it_takes_a_checkpoint_as_well_as_a_folder(run: Run, trained: Path) -> None:
+    folder, best, last = (
+        json.loads(run(evaluate, f"run={path}", "json=-").out)
+        for path in ("out", "out/checkpoints/best.ckpt", "out/checkpoints/last.ckpt")
+    )
+    assert folder["test/loss"] == best["test/loss"]
+    assert folder["checkpoint"] == best["checkpoint"] != last["checkpoint"]
+
+
+@pytest.mark.parametrize("name", ["a=b", "two words", "x, y", "it's", "[z]", "ünï"])
+def test_a_path_may_hold_any_character(name: str, run: Run, trained: Path) -> None:
+    trained.rename(trained.with_name(name))
+    done = run(evaluate, f"run={name}", "json=-")
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["checkpoint"] == f"{name}/checkpoints/best.ckpt"
+
+
+def test_it_draws_curves_and_samples_on_request(run: Run, trained: Path) -> None:
+    assert run(evaluate, "run=out", "plots=pictures").status == 0
+    for name in ("curves.png", "samples.png"):
+        content = (trained.parent / "pictures" / name).read_bytes()
+        assert content.startswith(PNG)
+        assert len(content) > 5000
+
+
+def test_it_leaves_nothing_behind(run: Run, trained: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in trained.parent.rglob("*")}
+    run(evaluate, "run=out")
+    assert {path: path.stat().st_mtime_ns for path in trained.parent.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("override", "answer"),
+    [
+        ("run=nothing", "no checkpoint there"),
+        ("run=.", "no checkpoint there"),
+        ("run=text.ckpt", "not a whole checkpoint"),
+        ("run=empty.ckpt", "not a whole checkpoint"),
+        ("run=foreign.ckpt", "not a checkpoint that digitnet wrote"),
+        ("run=stranger.ckpt", "Transformer"),
+        ("run=short.ckpt", "not a whole checkpoint"),
+        ("run=misfit.ckpt", "does not fit MLP"),
+        ("rum=out", "did you mean run"),
+        ("run=out trainer.devices=many", "trainer"),
+        ("run=lonely.ckpt plots=p", "metrics.csv is missing"),
+        ("", "run"),
+    ],
+)
+def test_wrong_input_gets_one_line(override: str, answer: str, run: Run, trained: Path) -> None:
+    folder = trained.parent
+    good = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
+    (folder / "text.ckpt").write_text("hello")
+    (folder / "empty.ckpt").write_bytes(b"")
+    torch.save({"state_dict": {}}, folder / "foreign.ckpt")
+    torch.save(good | {"digitnet_model": "Transformer"}, folder / "stranger.ckpt")
+    torch.save(good | {"hyper_parameters": {"hidden": [3]}}, folder / "misfit.ckpt")
+    torch.save(good, folder / "lonely.ckpt")
+    (folder / "short.ckpt").write_bytes((trained / "checkpoints" / "best.ckpt").read_bytes()[:-500])
+    done = run(evaluate, *override.split())
+    assert done.status == 2
+    assert done.err.count("\n") == 1, done.err
+    assert answer in done.err
+
+
+class Gadget:
+    """Unpickled in good faith, it writes a file."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        import os
+
+        return os.system, ("touch sentinel",)
+
+
+def test_a_checkpoint_runs_no_code(run: Run, tmp_path: Path) -> None:
+    torch.save({"digitnet_model": "MLP", "hyper_parameters": Gadget(), "state_dict": {}}, tmp_path / "evil.ckpt")
+    assert run(evaluate, "run=evil.ckpt").status == 2
+    assert not (tmp_path / "sentinel").exists()
+    torch.load(tmp_path / "evil.ckpt", weights_only=False)
+    assert (tmp_path / "sentinel").exists(), "the gadget works, or this test shows nothing"

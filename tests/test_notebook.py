@@ -1,0 +1,23 @@
+"""The notebook runs from top to bottom and is kept without outputs."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+QUICKSTART = Path(__file__).parents[1] / "notebooks" / "quickstart.ipynb"
+
+
+def test_no_outputs_are_committed() -> None:
+    for cell in nbformat.read(QUICKSTART, as_version=4).cells:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_quickstart_runs(tmp_path: Path) -> None:
+    notebook = nbformat.read(QUICKSTART, as_version=4)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    pictures = [output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+    assert len(pictures) == 3

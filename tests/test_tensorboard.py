@@ -1,0 +1,81 @@
+"""What a run shows in TensorBoard, read back from its event files."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from digitnet import recording, train
+from tests.conftest import FAST, Run
+
+HPARAMS = "_hparams_/session_start_info"
+
+
+@pytest.fixture
+def events(run: Run, tmp_path: Path) -> EventAccumulator:
+    assert run(train, *FAST, "hydra.run.dir=out").status == 0
+    accumulator = EventAccumulator(str(tmp_path / "out"), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def test_the_curves_are_those_of_metrics_csv(events: EventAccumulator, tmp_path: Path) -> None:
+    rows = recording.read_csv(tmp_path / "out" / "metrics.csv")
+    for tag in ("train/loss", "train/acc", "val/loss", "val/acc"):
+        assert [point.value for point in events.Scalars(tag)] == pytest.approx([row[tag] for row in rows])
+    steps = [[point.step for point in events.Scalars(tag)] for tag in ("train/loss", "val/loss")]
+    assert steps[0] == steps[1], "points of training and validation stand above each other"
+
+
+def test_there_are_no_stray_charts(events: EventAccumulator) -> None:
+    final = {f"final/{part}_{figure}" for part in ("val", "test") for figure in ("acc", "loss")}
+    curves = {"train/loss", "train/acc", "val/loss", "val/acc", "lr", "epoch"}
+    assert set(events.Tags()["scalars"]) == final | curves
+
+
+def test_the_learning_rate_is_a_curve(events: EventAccumulator) -> None:
+    points = events.Scalars("lr")
+    assert [point.step for point in points] == list(range(1, 11))
+    assert max(point.value for point in points) > points[-1].value
+
+
+def test_training_and_validation_share_a_chart(events: EventAccumulator) -> None:
+    (content,) = events.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(content.tensor_proto.string_val[0])
+    charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
+    assert charts == {"loss": ["^train/loss$", "^val/loss$"], "accuracy": ["^train/acc$", "^val/acc$"]}
+
+
+def test_the_hparams_tab_has_one_record_with_the_final_figures(events: EventAccumulator, tmp_path: Path) -> None:
+    import json
+
+    metadata = events.summary_metadata
+    records = [tag for tag in metadata if tag == HPARAMS]
+    assert len(records) == 1
+    content = plugin_data_pb2.HParamsPluginData.FromString(metadata[HPARAMS].plugin_data.content)
+    values = content.session_start_info.hparams
+    assert values["model"].string_value == "MLP"
+    assert values["lr"].number_value == pytest.approx(2e-3)
+    assert values["batch_size"].number_value == 256
+    outcome = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert events.Scalars("final/test_acc")[-1].value == pytest.approx(outcome["test/acc"])
+    assert "hp_metric" not in events.Tags()["scalars"]
+
+
+def test_there_are_graph_and_pictures(events: EventAccumulator) -> None:
+    assert events.Tags()["graph"]
+    assert set(events.Tags()["images"]) == {"train/images", "val/confusion", "val/mistakes"}
+    assert all(events.Images(tag)[0].width > 200 for tag in events.Tags()["images"])
+
+
+def test_the_report_changes_nothing_of_the_training(run: Run, tmp_path: Path) -> None:
+    options = ("debug=fast", "model.dropout=0.3", "test=false")
+    run(train, *options, "hydra.run.dir=with")
+    run(train, *options, "trainer.logger=false", "hydra.run.dir=without")
+    checkpoints = [tmp_path / name / "checkpoints" / "last.ckpt" for name in ("with", "without")]
+    states = [torch.load(path, weights_only=True)["state_dict"] for path in checkpoints]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not list((tmp_path / "without").glob("*tfevents*"))

@@ -43,11 +43,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return run
 
 
-def spawn(module: str, *arguments: str, folder: Path, **environment: str) -> Finished:
+def spawn(module: str, *arguments: str, folder: Path, limit: int = 300, **environment: str) -> Finished:
     """Runs `python -m module` as a user would, in a process of its own."""
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(
-        command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=limit, check=False
     )
     return Finished(done.returncode, done.stdout, done.stderr)
 

@@ -19,5 +19,7 @@ def test_no_outputs_are_committed() -> None:
 def test_the_quickstart_runs(tmp_path: Path) -> None:
     notebook = nbformat.read(QUICKSTART, as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    pictures = [output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+    pictures = [
+        output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
+    ]
     assert len(pictures) == 3

@@ -26,7 +26,8 @@ def test_importing_the_package_imports_neither_torch_nor_hydra() -> None:
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 def test_help_needs_no_torch(command: str) -> None:
-    code = f"import sys; sys.argv[1:] = ['--help']\nimport digitnet.{command} as door\ntry: door.main()\nexcept SystemExit: pass"
+    quit_quietly = "try: door.main()\nexcept SystemExit: pass"
+    code = f"import sys; sys.argv[1:] = ['--help']\nimport digitnet.{command} as door\n{quit_quietly}"
     assert not imported_by(code) & {"torch", "lightning", "torchvision", "matplotlib"}
 
 
@@ -75,7 +76,9 @@ def test_an_installed_wheel_works_from_an_empty_folder(built: Path, tmp_path: Pa
     site, empty = tmp_path / "site", tmp_path / "empty"
     empty.mkdir()
     zipfile.ZipFile(wheel).extractall(site)
-    where = "import digitnet.data.mnist, digitnet.configs; print(digitnet.data.mnist.__file__, digitnet.configs.__file__)"
+    where = (
+        "import digitnet.data.mnist, digitnet.configs; print(digitnet.data.mnist.__file__, digitnet.configs.__file__)"
+    )
     environment = {"PYTHONPATH": str(site)}
     shown = subprocess.run([sys.executable, "-c", where], env=environment, capture_output=True, text=True, check=True)
     assert shown.stdout.count(str(site)) == 2
@@ -86,7 +89,8 @@ def test_an_installed_wheel_works_from_an_empty_folder(built: Path, tmp_path: Pa
 
 def test_the_sdist_holds_the_tests(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
-    names = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"tests/test_package.py", "README.md", "LICENSE", "notebooks/quickstart.ipynb"} <= names
 
 

@@ -291,7 +291,9 @@ def test_a_failure_of_the_run_itself_is_status_1(tmp_path: Path) -> None:
     assert "power cut" in done.err
 
 
-def test_without_the_check_wrong_input_would_make_a_folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_check_wrong_input_would_make_a_folder(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("digitnet.commands.checked", lambda arguments, *others: arguments)
     run(train, "data.batch_size=0", "hydra.run.dir=out")
     assert (tmp_path / "out").is_dir()

@@ -15,7 +15,8 @@ from digitnet.models import MODELS, DigitClassifier
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning stages a checkpoint in the system's temporary folder, often another disk, from where moving is copying:
-    a kill in that moment destroys the old file as well (fsspec #1827)."""
+    a kill in that moment destroys the old file as well (fsspec #1827).
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         buffer = io.BytesIO()
@@ -36,10 +37,11 @@ def write(path: Path, content: bytes | memoryview) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
+            staged = Path(file.name)
+            staged.chmod(0o644)
+            staged.replace(path)
         except BaseException:
-            os.unlink(file.name)
+            Path(file.name).unlink()
             raise
 
 

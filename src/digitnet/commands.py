@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from digitnet.errors import UsageError
@@ -75,7 +75,9 @@ def check_job(name: str, job: list[str], extra: list[str], check: Check) -> set[
         if override.key_or_group in groups:
             check_choice(override, loader.get_group_options(override.key_or_group, config_name=name, overrides=extra))
     shaping = [str(override.input_line) for override in given if shapes_config(override, groups)]
-    values = {override.key_or_group: str(override.input_line) for override in given if not shapes_config(override, groups)}
+    values = {
+        override.key_or_group: str(override.input_line) for override in given if not shapes_config(override, groups)
+    }
     base = hydra.compose(name, shaping + extra)
     unlisted = {key for key in values if not in_config(key, base, groups)}
     forced = [f"++{text}" if key in unlisted else text for key, text in values.items()]

@@ -45,7 +45,9 @@ class SeedByPosition(L.Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         torch.manual_seed(seed_at(self.seed, trainer.current_epoch, batch_idx, trainer.global_rank))
 
 
@@ -71,7 +73,8 @@ def make_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
         "enable_progress_bar": trainer.keywords.get("enable_progress_bar", sys.stdout.isatty()),
     }
     try:
-        return trainer(**given)
+        made: L.Trainer = trainer(**given)
+        return made
     except Exception as error:  # whatever Lightning has against its arguments
         hint = "; no GPU was found here: trainer.accelerator=cpu" if "backend found" in str(error) else ""
         raise UsageError(f"trainer: {error}{hint}") from error
@@ -151,7 +154,9 @@ def record(config: DictConfig, parts: Parts, outcome: Outcome) -> None:
 def settings(parts: Parts, outcome: Outcome) -> dict[str, Any]:
     """What the HPARAMS tab compares runs by."""
     chosen = {"batch_size": parts.data.batch_size, "max_epochs": parts.trainer.max_epochs}
-    chosen |= {f"augmentation/{name}": amount for name, amount in vars(parts.data.augmentation or Augmentation()).items()}
+    chosen |= {
+        f"augmentation/{name}": amount for name, amount in vars(parts.data.augmentation or Augmentation()).items()
+    }
     described = {name: outcome[name] for name in ("model", "seed", "parameters")}
     scalars = {name: str(value) if isinstance(value, list) else value for name, value in parts.model.hparams.items()}
     return described | chosen | scalars

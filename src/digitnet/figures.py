@@ -64,6 +64,6 @@ def draw_confusion(counts: Tensor) -> Figure:
     for actual in range(10):
         for predicted in range(10):
             if count := int(counts[actual, predicted]):
-                axis.text(predicted, actual, count, ha="center", va="center", fontsize=8)
+                axis.text(predicted, actual, str(count), ha="center", va="center", fontsize=8)
     axis.set(xlabel="Predicted", ylabel="Actual", xticks=range(10), yticks=range(10))
     return figure

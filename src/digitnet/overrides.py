@@ -72,11 +72,12 @@ def initialisers(target: Any) -> list[Callable[..., Any]]:
     return [vars(parent)["__init__"] for parent in target.__mro__ if "__init__" in vars(parent)]
 
 
-def nodes(config: DictConfig | ListConfig, path: str = "") -> Iterator[tuple[str, DictConfig]]:
+def nodes(config: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
     """All mappings below, with their dotted paths."""
     if isinstance(config, DictConfig):
         yield path, config
-    for name in config.keys() if isinstance(config, DictConfig) else range(len(config)):
+    names: Iterable[Any] = config.keys() if isinstance(config, DictConfig) else range(len(config))
+    for name in names:
         if name == "hydra" or OmegaConf.is_interpolation(config, name) or OmegaConf.is_missing(config, name):
             continue
         if isinstance(config[name], DictConfig | ListConfig):
@@ -134,7 +135,7 @@ def fits(value: Any, annotation: Any) -> bool:
 
 
 def is_sequence(kind: Any) -> bool:
-    return inspect.isclass(kind) and issubclass(list, kind) or kind is tuple
+    return (inspect.isclass(kind) and issubclass(list, kind)) or kind is tuple
 
 
 def describe(annotation: Any) -> str:
@@ -148,5 +149,7 @@ def describe(annotation: Any) -> str:
     if annotation in words:
         return words[annotation]
     if is_sequence(get_origin(annotation) or annotation):
-        return "a list" + (f" of {describe(arguments[0])}" if arguments else "").replace("a whole number", "whole numbers")
+        return "a list" + (f" of {describe(arguments[0])}" if arguments else "").replace(
+            "a whole number", "whole numbers"
+        )
     return f"a {getattr(annotation, '__name__', annotation)}"

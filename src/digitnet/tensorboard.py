@@ -28,14 +28,15 @@ class TensorBoardReport(L.Callback):
         if (writer := writer_of(trainer)) is None or trainer.global_step:  # a resumed run has them already
             return
         writer.add_custom_scalars({"training and validation": OVERLAYS})
-        images, _ = next(iter(trainer.train_dataloader))
+        images, _ = next(iter(trainer.train_dataloader or ()))
         pixels = images[:64].float() / (255 if images.dtype == torch.uint8 else 1)
         writer.add_image("train/images", make_grid(pixels.unsqueeze(1)))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step % trainer.log_every_n_steps == 0 and (writer := writer_of(trainer)):
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if trainer.global_step % every == 0 and (writer := writer_of(trainer)):
             writer.add_scalar("lr", trainer.optimizers[0].param_groups[0]["lr"], trainer.global_step)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -61,7 +62,7 @@ def add_outcome(trainer: L.Trainer, params: Mapping[str, Any], finals: Mapping[s
 def add_mistakes(trainer: L.Trainer, model: DigitClassifier, images: Tensor, labels: Tensor) -> None:
     if (writer := writer_of(trainer)) is None:
         return
-    logits = torch.cat([model(part.to(model.device)).cpu() for part in images.split(1000)])
+    logits = torch.cat([model(part.to(model.device)).cpu() for part in torch.split(images, 1000)])
     images, labels, predicted = images.cpu(), labels.cpu(), logits.argmax(dim=1)
     confusion = multiclass_confusion_matrix(predicted, labels, num_classes=10, validate_args=False)
     writer.add_figure("val/confusion", figures.draw_confusion(confusion), trainer.global_step)

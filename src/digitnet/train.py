@@ -43,7 +43,9 @@ def check_folder(folder: Path, resuming: bool) -> None:
         with TemporaryDirectory(dir=existing, prefix=".digitnet-"):
             pass
     except OSError as error:
-        raise UsageError(f"hydra.run.dir={folder}: cannot make it ({error}); choose a folder that can be written") from error
+        raise UsageError(
+            f"hydra.run.dir={folder}: cannot make it ({error}); choose a folder that can be written"
+        ) from error
 
 
 def with_recorded(overrides: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Batches by position: all images once an epoch, whatever the number of processes, in an order that can be had again."""
+"""Batches by position: all images once an epoch over any number of processes, in an order that can be had again."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_the_order_follows_from_seed_and_epoch_alone() -> None:
 
 
 def test_without_a_seed_the_order_is_that_of_the_set() -> None:
-    assert sum(seen(Batches(IMAGES, LABELS, 100)), []) == LABELS.tolist()
+    assert [label for batch in seen(Batches(IMAGES, LABELS, 100)) for label in batch] == LABELS.tolist()
 
 
 def test_images_and_labels_stay_together() -> None:

@@ -58,11 +58,18 @@ def test_a_trainer_gets_uint8_images_and_int64_labels_moved_once() -> None:
     assert data.part("train")[0].data_ptr() == data.part("train")[0].data_ptr()
 
 
+OUT_OF_RANGE = {
+    "batch_size": (0, 10**9),
+    "val_size": (-1, 60_000),
+    "train_size": (0, 55_001),
+    "seed": (-1, 2**32),
+    "split_seed": (-1,),
+}
+
+
 @pytest.mark.parametrize(
-    "arguments",
-    [{"batch_size": 0}, {"batch_size": 10**9}, {"val_size": -1}, {"val_size": 60_000}, {"train_size": 0}]
-    + [{"train_size": 55_001}, {"seed": -1}, {"seed": 2**32}, {"split_seed": -1}],
+    ("name", "value"), [(name, value) for name, values in OUT_OF_RANGE.items() for value in values]
 )
-def test_a_number_out_of_range_is_refused_by_name(arguments: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match=rf"data\.{next(iter(arguments))}="):
-        MNISTDataModule(**arguments)
+def test_a_number_out_of_range_is_refused_by_name(name: str, value: int) -> None:
+    with pytest.raises(UsageError, match=rf"data\.{name}={value}"):
+        MNISTDataModule(**{name: value})

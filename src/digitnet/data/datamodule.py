@@ -43,7 +43,7 @@ class MNISTDataModule(L.LightningDataModule):
         self.seed = check_range("seed", seed, 0, 2**32 - 1)
         self.augmentation = augmentation
         if not val_size:  # Lightning takes an empty loader for a mistake, and the base class's method for no validation
-            self.val_dataloader = super().val_dataloader  # type: ignore[method-assign, assignment]
+            self.val_dataloader = super().val_dataloader  # type: ignore[method-assign]
         self.parts: dict[str, tuple[Tensor, Tensor]] = {}
 
     def prepare_data(self) -> None:

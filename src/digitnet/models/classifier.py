@@ -69,10 +69,11 @@ class DigitClassifier(L.LightningModule):
     def predict_step(self, batch: Batch | Tensor) -> Tensor:
         """Probabilities `[N, 10]`."""
         images = batch if isinstance(batch, Tensor) else batch[0]
-        return self(images).softmax(dim=1)
+        probabilities: Tensor = self(images).softmax(dim=1)
+        return probabilities
 
     def score(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor]:
-        """Mean loss and logits of a batch; loss, hits and images are summed up on the device, nothing waits for them."""
+        """Mean loss and logits of a batch; loss, hits and images are summed up on the device: nothing waits for it."""
         images, labels = batch
         logits = self(images)
         loss = F.cross_entropy(logits, labels)
@@ -114,9 +115,10 @@ class DigitClassifier(L.LightningModule):
         self.log_figures({f"{stage}/loss": share[0], f"{stage}/acc": share[1]})
 
     def log_figures(self, figures: dict[str, Tensor]) -> None:
-        """Logs what all processes agree on ("max" of equals rounds nothing); test figures make no curve, so no chart."""
+        """Logs what all processes agree on ("max" of equals rounds nothing); test figures make no curve."""
         to_logger = bool(self.trainer.loggers) and not self.trainer.testing
         self.log_dict(figures, logger=to_logger, sync_dist=True, reduce_fx="max")
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["digitnet_model"] = type(self).__name__
 
@@ -124,7 +126,7 @@ class DigitClassifier(L.LightningModule):
         settings = self.hparams
         options: dict[str, Any] = {"lr": settings["lr"], "weight_decay": settings["weight_decay"]}
         if settings["optimizer"] == "sgd":
-            kind: type[torch.optim.Optimizer] = torch.optim.SGD
+            kind: Any = torch.optim.SGD
             options["momentum"] = settings["momentum"]
         else:
             kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings["optimizer"]]
@@ -142,7 +144,9 @@ class DigitClassifier(L.LightningModule):
     def on_train_start(self) -> None:
         self.total_steps = planned_steps(self.trainer)
         if math.isinf(self.total_steps) and self.hparams["schedule"] != "constant":
-            raise UsageError(f"schedule.name={self.hparams['schedule']} needs an end: set trainer.max_epochs or max_steps")
+            raise UsageError(
+                f"schedule.name={self.hparams['schedule']} needs an end: set trainer.max_epochs or max_steps"
+            )
 
 
 def planned_steps(trainer: L.Trainer) -> float:

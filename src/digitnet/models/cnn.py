@@ -66,6 +66,8 @@ class CNN(DigitClassifier):
 
 def for_each_block(name: str, value: int | Sequence[int], blocks: int) -> tuple[int, ...]:
     values = (value,) * blocks if isinstance(value, int) else tuple(value)
-    require(len(values) == blocks, f"model.{name}", value, f"must be one number or {blocks}, one for each of model.channels")
+    require(
+        len(values) == blocks, f"model.{name}", value, f"must be one number or {blocks}, one for each of model.channels"
+    )
     require(min(values) >= 1, f"model.{name}", value, "must be at least 1")
     return values

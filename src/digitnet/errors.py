@@ -1,5 +1,10 @@
-"""The one error that means: the input is wrong, nothing has been done."""
+"""The one error that means: the input is wrong, and nothing has been done."""
 
 
 class UsageError(ValueError):
     """What is wrong, where, and what to do, in one line; the commands answer it with exit status 2."""
+
+
+def require(holds: bool, name: str, value: object, rule: str) -> None:
+    if not holds:
+        raise UsageError(f"{name}={value}: must be {rule}")

@@ -48,7 +48,12 @@ class SeedByPosition(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        torch.manual_seed(seed_at(self.seed, trainer.current_epoch, batch_idx, trainer.global_rank))
+        seed = seed_at(self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
+        if pl_module.device.type == "cpu":
+            # torch.manual_seed also formats a stack trace for each absent accelerator: 1.5 ms, as long as an MLP step.
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
 
 def build(config: DictConfig) -> Parts:

@@ -12,7 +12,6 @@ from torch import nn
 from digitnet import CNN, MLP, DigitClassifier, MNISTDataModule
 from digitnet.data import mnist
 from digitnet.errors import UsageError
-from digitnet.models.classifier import planned_steps
 from digitnet.models.schedules import SCHEDULES
 from tests.conftest import quiet_trainer
 
@@ -96,7 +95,7 @@ def test_the_schedule_ends_where_training_ends(arguments: dict[str, Any], tmp_pa
     trainer = quiet_trainer(tmp_path, **arguments)
     model = MLP(warmup=0)
     trainer.fit(model, MNISTDataModule(train_size=2000, batch_size=100, val_size=0))
-    assert planned_steps(trainer) == trainer.estimated_stepping_batches == trainer.global_step
+    assert model.total_steps == trainer.global_step
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
 
 

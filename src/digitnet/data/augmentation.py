@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from digitnet.errors import UsageError
+from digitnet.errors import require
+
+KNOTS = 6  # of the elastic field, in each direction; more make finer ripples
 
 
 @dataclass(frozen=True)
@@ -18,14 +20,11 @@ class Augmentation:
     shear: float = 0.0  # sideways shift, as a share of the height
     shift: float = 0.0  # pixels
     elastic: float = 0.0  # pixels, standard deviation of the displacement at the knots of the coarse field
-    knots: int = 6  # of the coarse field, in each direction; more make finer ripples
 
     def __post_init__(self) -> None:
         for name, limit in {"rotation": 180, "scale": 0.9, "shear": 2, "shift": 28, "elastic": 14}.items():
-            if not 0 <= getattr(self, name) <= limit:
-                raise UsageError(f"augmentation.{name}={getattr(self, name)}: must be from 0 to {limit}")
-        if not 2 <= self.knots <= 28:
-            raise UsageError(f"augmentation.knots={self.knots}: must be from 2 to 28")
+            amount = getattr(self, name)
+            require(0 <= amount <= limit, f"data.augmentation.{name}", amount, f"from 0 to {limit}")
 
     def __call__(self, images: Tensor, seed: int) -> Tensor:
         """uint8 `[N, 28, 28]` in, float 0 to 1 of the same shape out, on the same device."""
@@ -50,6 +49,6 @@ class Augmentation:
 
     def draw_elastic(self, n: int, height: int, width: int, generator: torch.Generator) -> Tensor:
         """`[N, H, W, 2]` smooth displacements, in the same coordinates (Simard, Steinkraus and Platt, 2003)."""
-        coarse = torch.randn(n, 2, self.knots, self.knots, generator=generator, device=generator.device)
+        coarse = torch.randn(n, 2, KNOTS, KNOTS, generator=generator, device=generator.device)
         field = F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=True)
         return field.permute(0, 2, 3, 1) * (self.elastic * 2 / 28)

@@ -9,7 +9,7 @@ from torch import Tensor
 from digitnet.data import mnist
 from digitnet.data.augmentation import Augmentation
 from digitnet.data.batches import Batches
-from digitnet.errors import UsageError
+from digitnet.errors import require
 
 EVAL_BATCH_SIZE = 1000  # without gradients a bigger batch is faster; it changes no figure
 
@@ -34,13 +34,18 @@ class MNISTDataModule(L.LightningDataModule):
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__()
-        rest = 60_000 - check_range("val_size", val_size, 0, 59_990)
+        require(batch_size >= 1, "data.batch_size", batch_size, "at least 1")
+        require(0 <= val_size <= 59_000, "data.val_size", val_size, "from 0 to 59000")
+        rest = 60_000 - val_size
+        require(train_size is None or 1 <= train_size <= rest, "data.train_size", train_size, f"from 1 to {rest}")
+        require(0 <= split_seed < 2**32, "data.split_seed", split_seed, "from 0 to 4294967295")
+        require(0 <= seed < 2**32, "seed", seed, "from 0 to 4294967295")
         self.root = None if root is None else Path(root).expanduser()
-        self.batch_size = check_range("batch_size", batch_size, 1, 60_000)
+        self.batch_size = batch_size
         self.val_size = val_size
-        self.train_size = rest if train_size is None else check_range("train_size", train_size, 1, rest)
-        self.split_seed = check_range("split_seed", split_seed, 0)
-        self.seed = check_range("seed", seed, 0, 2**32 - 1)
+        self.train_size = train_size or rest
+        self.split_seed = split_seed
+        self.seed = seed
         self.augmentation = augmentation
         if not val_size:  # Lightning takes an empty loader for a mistake, and the base class's method for no validation
             self.val_dataloader = super().val_dataloader  # type: ignore[method-assign]
@@ -67,12 +72,11 @@ class MNISTDataModule(L.LightningDataModule):
         self, part: str, size: int, shuffle_seed: int | None = None, augmentation: Augmentation | None = None
     ) -> Batches:
         images, labels = self.part(part)
-        if self.trainer is None:
-            return Batches(images, labels, size, shuffle_seed, augmentation)
-        rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        if len(images) // max(1, -(-len(images) // size)) < 2 * world_size and world_size > 1:
-            raise UsageError(f"data.batch_size={size}: {world_size} processes need at least {2 * world_size} images")
-        return Batches(images, labels, size, shuffle_seed, augmentation, rank, world_size)
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        batches = Batches(images, labels, size, shuffle_seed, augmentation, rank, world_size)
+        enough = world_size == 1 or len(images) // len(batches) >= 2 * world_size  # batch norm wants two images
+        require(enough, "data.batch_size", size, f"at least {4 * world_size} for {world_size} processes")
+        return batches
 
     def part(self, name: str) -> tuple[Tensor, Tensor]:
         """All images and labels of train, val or test, moved to the Trainer's device once."""
@@ -99,9 +103,3 @@ def stratified(labels: Tensor, size: int, seed: int) -> Tensor:
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
     evenly = torch.arange(size) * len(labels) // max(size, 1)
     return by_class[evenly].sort().values
-
-
-def check_range(name: str, value: int, low: int, high: int | None = None) -> int:
-    if value < low or (high is not None and value > high):
-        raise UsageError(f"data.{name}={value}: must be at least {low}" + (f" and at most {high}" if high else ""))
-    return value

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from digitnet.errors import UsageError
+from digitnet.errors import UsageError, require
 from digitnet.models.schedules import SCHEDULES, ScheduleName
 
 MEAN, STD = 0.1307, 0.3081  # of the training pixels, 0 to 1
@@ -38,12 +38,12 @@ class DigitClassifier(L.LightningModule):
         warmup: float = 0.2,
     ) -> None:
         super().__init__()
-        require(optimizer in ("adam", "adamw", "sgd"), "optimizer.name", optimizer, "must be adam, adamw or sgd")
-        require(0 < lr < math.inf, "optimizer.lr", lr, "must be above 0")
-        require(0 <= weight_decay < math.inf, "optimizer.weight_decay", weight_decay, "must be 0 or more")
-        require(0 <= momentum < 1, "optimizer.momentum", momentum, "must be at least 0 and below 1")
-        require(schedule in SCHEDULES, "schedule.name", schedule, f"must be one of {', '.join(SCHEDULES)}")
-        require(0 <= warmup < 1, "schedule.warmup", warmup, "must be at least 0 and below 1")
+        require(optimizer in ("adam", "adamw", "sgd"), "optimizer.name", optimizer, "adam, adamw or sgd")
+        require(0 < lr < math.inf, "optimizer.lr", lr, "above 0")
+        require(0 <= weight_decay < math.inf, "optimizer.weight_decay", weight_decay, "0 or more")
+        require(0 <= momentum < 1, "optimizer.momentum", momentum, "at least 0 and below 1")
+        require(schedule in SCHEDULES, "schedule.name", schedule, f"one of {', '.join(SCHEDULES)}")
+        require(0 <= warmup < 1, "schedule.warmup", warmup, "at least 0 and below 1")
         self.save_hyperparameters(logger=False)
         self.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
         self.total_steps = math.inf
@@ -142,20 +142,8 @@ class DigitClassifier(L.LightningModule):
         return SCHEDULES[self.hparams["schedule"]](progress, self.hparams["warmup"])
 
     def on_train_start(self) -> None:
-        self.total_steps = planned_steps(self.trainer)
+        self.total_steps = self.trainer.estimated_stepping_batches  # asked any earlier, it breaks a resume (#20550)
         if math.isinf(self.total_steps) and self.hparams["schedule"] != "constant":
             raise UsageError(
                 f"schedule.name={self.hparams['schedule']} needs an end: set trainer.max_epochs or max_steps"
             )
-
-
-def planned_steps(trainer: L.Trainer) -> float:
-    """Optimiser steps of the whole run. Trainer.estimated_stepping_batches says the same, but breaks a later resume."""
-    steps_per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-    by_epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs * steps_per_epoch
-    return min(by_epochs, math.inf if trainer.max_steps == -1 else trainer.max_steps)
-
-
-def require(holds: bool, name: str, value: object, rule: str) -> None:
-    if not holds:
-        raise UsageError(f"{name}={value}: {rule}")

@@ -6,7 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from digitnet.models.classifier import DigitClassifier, require
+from digitnet.errors import require
+from digitnet.models.classifier import DigitClassifier
 
 Norm = Literal["batch", "group", "none"]
 
@@ -31,11 +32,11 @@ class CNN(DigitClassifier):
         **training: Any,
     ) -> None:
         super().__init__(**training)
-        require(len(channels) > 0 and min(channels) >= 1, "model.channels", channels, "every count must be at least 1")
-        require(padding in ("same", "valid"), "model.padding", padding, "must be same or valid")
-        require(norm in ("batch", "group", "none"), "model.norm", norm, "must be batch, group or none")
-        require(hidden >= 0, "model.hidden", hidden, "must be 0 or more")
-        require(0 <= dropout < 1, "model.dropout", dropout, "must be at least 0 and below 1")
+        require(len(channels) > 0 and min(channels) >= 1, "model.channels", channels, "a list of numbers of at least 1")
+        require(padding in ("same", "valid"), "model.padding", padding, "same or valid")
+        require(norm in ("batch", "group", "none"), "model.norm", norm, "batch, group or none")
+        require(hidden >= 0, "model.hidden", hidden, "0 or more")
+        require(0 <= dropout < 1, "model.dropout", dropout, "at least 0 and below 1")
         sizes = for_each_block("kernel_size", kernel_size, len(channels))
         strides = for_each_block("stride", stride, len(channels))
         pools = for_each_block("pool", pool, len(channels))
@@ -52,7 +53,7 @@ class CNN(DigitClassifier):
             if window > 1:
                 self.net.append(nn.MaxPool2d(window))
             width, side = out, ((side + 2 * pad - size) // step + 1) // window
-            require(side >= 1, "model.channels", channels, "too many blocks, the image is used up: pool or stride less")
+            require(side >= 1, "model.channels", channels, "fewer, or pooled or strided less: the image is used up")
         self.net.append(nn.Flatten())
         width *= side**2
         if hidden:
@@ -66,8 +67,6 @@ class CNN(DigitClassifier):
 
 def for_each_block(name: str, value: int | Sequence[int], blocks: int) -> tuple[int, ...]:
     values = (value,) * blocks if isinstance(value, int) else tuple(value)
-    require(
-        len(values) == blocks, f"model.{name}", value, f"must be one number or {blocks}, one for each of model.channels"
-    )
-    require(min(values) >= 1, f"model.{name}", value, "must be at least 1")
+    require(len(values) == blocks, f"model.{name}", value, f"one number or {blocks}, one for each of model.channels")
+    require(min(values) >= 1, f"model.{name}", value, "at least 1")
     return values

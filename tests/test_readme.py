@@ -1,0 +1,39 @@
+"""The README says nothing that does not work: its commands compose, its figures are those in benchmarks/results."""
+
+import json
+import re
+import shlex
+import statistics
+from pathlib import Path
+
+import pytest
+
+from digitnet import commands
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = "\n".join(re.findall(r"```(?:bash)?\n(.*?)```", README, re.DOTALL))
+COMMANDS = re.findall(r"^python -m digitnet\.(train|evaluate)([^#\n]*)", BLOCKS, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("command", "arguments"), [found for found in COMMANDS if "resume=" not in found[1]])
+def test_a_command_in_the_readme_is_accepted(command: str, arguments: str) -> None:
+    commands.checked(shlex.split(arguments), command, check=lambda config: None, rewrite=list)
+
+
+def test_the_readme_shows_the_six_recipes() -> None:
+    shown = " ".join(arguments for _, arguments in COMMANDS)
+    for part in ("model=mlp", "trainer.accelerator=gpu", "optimizer.lr=", "-m ", "resume=", "experiment="):
+        assert part in shown
+    assert "tensorboard --logdir" in BLOCKS
+
+
+def test_every_row_of_the_table_is_a_result_on_file() -> None:
+    sweeps = {sweep["name"]: sweep for sweep in json.loads((ROOT / "benchmarks/results/accuracy.json").read_text())}
+    assert len(sweeps) == 7
+    for sweep in sweeps.values():
+        tested = [100 * run["test/acc"] for run in sweep["runs"]]
+        (row,) = [line for line in README.splitlines() if line.startswith(f"| `{' '.join(sweep['overrides'])}`")]
+        cells = [cell.strip() for cell in row.split("|")]
+        assert cells[2] == str(len(tested))
+        assert f"{statistics.mean(tested):.2f}" in cells[3]

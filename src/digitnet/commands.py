@@ -6,6 +6,7 @@
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any], check: Check, rewri
         hydra.main(version_base="1.3", config_path="pkg://digitnet.configs", config_name=config_name)(task)()
     except (UsageError, HydraException, OmegaConfBaseException) as error:
         if show_traceback:
-            raise
+            traceback.print_exc()
         sys.stderr.write(f"digitnet: error: {' '.join(str(error).partition('Config search path')[0].split())}\n")
         sys.exit(2)
     except KeyboardInterrupt:
@@ -106,14 +107,17 @@ def check_choice(override: Override, options: list[str]) -> None:
 
 def parse(overrides: list[str]) -> list[Override]:
     try:
-        return OverridesParser.create().parse_overrides(overrides)
+        return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(overrides)
     except OverrideParseException as error:
         raise UsageError(f"{error.override}: not an override that Hydra can read; see `--hydra-help`") from error
 
 
 def split(overrides: list[str]) -> list[list[str]]:
-    """The overrides of each job of a sweep."""
-    jobs: list[list[str]] = BasicSweeper.split_arguments(parse(overrides), None)[0]
+    """The overrides of each job of a sweep; without those of which a sweeper other than Hydra's own makes the values."""
+    known = [
+        override for override in parse(overrides) if override.is_discrete_sweep() or not override.is_sweep_override()
+    ]
+    jobs: list[list[str]] = BasicSweeper.split_arguments(known, None)[0]
     return jobs
 
 

@@ -14,7 +14,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import RichModelSummary
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
@@ -106,9 +106,14 @@ def quiet() -> None:
 
 def run(config: DictConfig, test: bool) -> Outcome:
     """Fits, scores the chosen checkpoint, fills the run folder, and returns what its metrics.json holds."""
+    last = Path(config.folder) / "checkpoints" / "last.ckpt"
+    resumed = last if config.resume and last.exists() else None
+    if resumed and str(config.trainer.get("logger")).count("TensorBoardLogger"):
+        # Of what was logged after this checkpoint, the curves forget all.
+        step = checkpoints.load(last)["global_step"] + 1
+        OmegaConf.update(config, "trainer.logger.purge_step", step, force_add=True)
     parts = build(config)
     data, model, trainer, recorder = parts.data, parts.model, parts.trainer, parts.recorder
-    resumed = recorder.last_path if config.resume and recorder.last_path.exists() else None
     trainer.fit(model, data, ckpt_path=resumed, weights_only=True)
     trainer.strategy.barrier()  # the first process may still be writing
     model.load_state_dict(checkpoints.load(recorder.best_path)["state_dict"])

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 
 from digitnet import MLP, MNISTDataModule, experiment, recording
-from digitnet.models.schedules import onecycle
 
 RATE, BATCH = 2e-3, 128
 
@@ -38,9 +37,9 @@ def by_trainer(epochs: int, train_size: int) -> float:
             "++trainer.enable_progress_bar=true",
         ]
         with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
-            parts = experiment.build(hydra.compose("train", overrides))
-        parts.trainer.fit(parts.model, parts.data)
-        ends = [row["seconds"] for row in parts.recorder.rows]
+            data, model, trainer, recorder = experiment.build(hydra.compose("train", overrides))
+        trainer.fit(model, data)
+        ends = [row["seconds"] for row in recorder.rows]
     return (ends[-1] - ends[0]) / (epochs - 1)
 
 
@@ -51,7 +50,8 @@ def by_hand(epochs: int, train_size: int) -> float:
     model = MLP()
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=1e-2, fused=True)
     steps = -(-len(images) // BATCH)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: onecycle(min(step / steps / epochs, 1), 0.2))
+    model.total_steps = steps * epochs
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, model.rate_at)
     ends = []
     for _ in range(epochs):
         model.train()

@@ -10,7 +10,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from digitnet.errors import UsageError
-from digitnet.overrides import all_keys, check_types, describe, fits, in_config, parameters, suggest
+from digitnet.overrides import all_keys, check_key, check_types, describe, fits, parameters, suggest
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,9 @@ def test_every_argument_of_the_trainer_is_a_key(config: DictConfig) -> None:
     import inspect
 
     assert set(inspect.signature(L.Trainer).parameters) == set(parameters(config.trainer))
-    assert not in_config("trainer.precision", config, [])
-    assert in_config("trainer.max_epochs", config, [])
+    check_key("trainer.precision", config, [])
+    with pytest.raises(UsageError):
+        check_key("trainer.precisions", config, [])
 
 
 def test_arguments_passed_on_to_the_base_class_are_keys(config: DictConfig) -> None:
@@ -82,7 +83,7 @@ def test_arguments_passed_on_to_the_base_class_are_keys(config: DictConfig) -> N
 )
 def test_a_wrong_key_gets_the_right_one_named(wrong: str, right: str, config: DictConfig) -> None:
     with pytest.raises(UsageError, match=rf"{wrong}: no such key; did you mean .*{right}\b"):
-        in_config(wrong, config, ["model"])
+        check_key(wrong, config, ["model"])
 
 
 def test_one_typo_in_any_key_leads_back_to_it(config: DictConfig) -> None:

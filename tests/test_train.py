@@ -80,6 +80,11 @@ def test_of_equal_epochs_the_earlier_is_best(tmp_path: Path) -> None:
     assert recorder.best["epoch"] == 1
 
 
+def test_an_epoch_that_was_not_validated_is_not_best(run: Run, tmp_path: Path) -> None:
+    run(train, *FAST, "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2", "hydra.run.dir=out")
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["epoch"] == 2
+
+
 def test_without_validation_the_last_epoch_is_best_and_there_are_no_val_keys(run: Run, tmp_path: Path) -> None:
     done = run(train, *FAST, "data.val_size=0", "hydra.run.dir=out")
     assert done.status == 0, done.err
@@ -165,6 +170,8 @@ def test_a_run_is_never_written_over(run: Run, tmp_path: Path) -> None:
     done = run(train, *FAST, "hydra.run.dir=out")
     assert done.status == 2
     assert "resume=out" in done.err
+    run(train, "-m", *FAST, "seed=1,2", "hydra.sweep.dir=sweep")
+    assert run(train, "-m", *FAST, "seed=3,4", "hydra.sweep.dir=sweep").status == 2
     assert before == {name: (tmp_path / "out" / name).read_bytes() for name in before}
 
 
@@ -224,9 +231,11 @@ WRONG = {
     "model.channels=[16,0]": "model.channels",
     "model._target_=no.such.Net": "no.such.Net",
     "seed=-1": "seed=-1",
-    "a=[1": "a=[1",
+    "a=[1": "'[1'",
+    "test=flase": "test=flase: must be true, false or null",
+    "trainer.max_epochs=0": "must be at least 1",
     "resume=nothing": "resume=nothing",
-    "hydra.run.dir=file/out": "cannot make it",
+    "hydra.run.dir=file/out": "cannot write there",
     "hydra.run.dir=/proc/out": "/proc",
     "hydra.runn.dir=x": "hydra.runn",
 }
@@ -264,6 +273,21 @@ def test_a_damaged_copy_of_the_data_is_refused_before_anything_is_made(run: Run,
     assert done.status == 2
     assert "t10k-labels-idx1-ubyte is damaged" in done.err
     assert files(tmp_path) == before
+
+
+def test_a_damaged_checkpoint_is_not_resumed(run: Run, tmp_path: Path) -> None:
+    run(train, *FAST, "hydra.run.dir=out")
+    last = tmp_path / "out" / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:5000])
+    done = run(train, "resume=out", "trainer.max_epochs=3")
+    assert done.status == 2
+    assert "last.ckpt: not a whole checkpoint" in done.err
+
+
+def test_a_glob_sweeps_over_configs(run: Run, tmp_path: Path) -> None:
+    done = run(train, "-m", "experiment=glob(baseline_cnn_d*)", "debug=fast", "hydra.sweep.dir=sweep")
+    assert done.status == 0, done.err
+    assert len(list((tmp_path / "sweep").glob("*/metrics.json"))) == 2
 
 
 def test_all_jobs_of_a_sweep_are_checked_before_the_first_starts(run: Run, tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 import io
 import os
-import tempfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -23,26 +23,29 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         torch.save(checkpoint, buffer)
         write(Path(path), buffer.getbuffer())
 
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any = None, weights_only: bool | None = True
-    ) -> dict[str, Any]:
-        return load(Path(path))
-
 
 def write(path: Path, content: bytes | memoryview) -> None:
     """Replaces the file at once: whoever reads, whenever the power fails, sees all of the old or all of the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with staged.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-            staged = Path(file.name)
-            staged.chmod(0o644)
-            staged.replace(path)
-        except BaseException:
-            Path(file.name).unlink()
-            raise
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def require_writable(folder: Path, name: str) -> None:
+    """Raises UsageError if the folder cannot be made or written in; makes nothing that lasts."""
+    try:
+        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        with TemporaryDirectory(dir=existing, prefix=".digitnet-"):
+            pass
+    except OSError as error:
+        raise UsageError(f"{name}={folder}: cannot write there ({error}); choose another folder") from error
 
 
 def find(run: Path) -> Path:
@@ -57,8 +60,6 @@ def load(path: Path) -> dict[str, Any]:
     """What a digitnet checkpoint holds, on the CPU. Raises UsageError for any other file; runs no code from it."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
     except Exception as error:  # torch raises whatever the broken bytes lead to: ten kinds were seen
         raise UsageError(f"{path}: not a whole checkpoint that digitnet wrote ({type(error).__name__})") from error
     if not isinstance(checkpoint, dict) or not {"digitnet_model", "state_dict", "hyper_parameters"} <= set(checkpoint):
@@ -76,9 +77,5 @@ def restore(path: Path) -> DigitClassifier:
         model = MODELS[name](**checkpoint["hyper_parameters"])
         model.load_state_dict(checkpoint["state_dict"])
     except (RuntimeError, TypeError) as error:
-        raise UsageError(f"{path}: does not fit {name} of this version of digitnet ({one_line(error)})") from error
+        raise UsageError(f"{path}: does not fit {name} of this version of digitnet ({error})") from error
     return model.eval()
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -17,7 +17,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -42,52 +42,62 @@ def run(config_name: str, task: Callable[[DictConfig], Any], check: Check, rewri
     except (UsageError, HydraException, OmegaConfBaseException) as error:
         if show_traceback:
             traceback.print_exc()
-        sys.stderr.write(f"digitnet: error: {' '.join(str(error).partition('Config search path')[0].split())}\n")
+        message, *_ = str(error).split("Config search path")  # Hydra's list of folders says nothing to a user
+        sys.stderr.write(f"digitnet: error: {' '.join(message.split())}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except SystemExit as stop:  # what Lightning makes of Ctrl-C
+        sys.exit(130 if isinstance(stop.__context__, KeyboardInterrupt) else stop.code)
 
 
 def checked(arguments: list[str], config_name: str, check: Check, rewrite: Rewrite) -> list[str]:
     """The command line as Hydra takes it."""
     options = get_args_parser().parse_args(arguments)
-    shows_only = options.help or options.hydra_help or options.info or options.shell_completion
-    if shows_only or "LOCAL_RANK" in os.environ:  # a run's first process has checked for the others
+    if options.help or options.hydra_help or options.info or options.shell_completion:
         return arguments
     flags = [argument for argument in arguments if argument not in options.overrides]
-    overrides = [quote_path(text) for text in rewrite(options.overrides)]
+    texts = [quote_path(text) for text in rewrite(options.overrides)]
     extra = [f"hydra.searchpath=[file://{Path(options.config_dir).resolve()}]"] if options.config_dir else []
     extra += ["hydra.mode=MULTIRUN"] if options.multirun else []
-    unlisted: set[str] = set()
     with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
-        for job in split(overrides) if options.multirun else [overrides]:
-            unlisted |= check_job(options.config_name or config_name, job, extra, check)
-    return flags + [f"++{text}" if text.partition("=")[0] in unlisted else text for text in overrides]
+        loader = GlobalHydra.instance().config_loader()
+        groups = loader.list_groups("")
+        overrides = OverridesParser.create(loader).parse_overrides(texts)
+        for job in jobs(overrides) if options.multirun else [texts]:
+            config = compose_checked(options.config_name or config_name, job, groups, extra)
+            if "LOCAL_RANK" not in os.environ:  # a run's first process checks for the others
+                check(config)
+    return flags + [
+        text if shapes_config(override, groups) else f"++{text}"
+        for text, override in zip(texts, overrides, strict=True)
+    ]
 
 
-def check_job(name: str, job: list[str], extra: list[str], check: Check) -> set[str]:
-    """Checks one job and returns the keys that no config lists but a signature knows; Hydra wants `++` before them."""
-    from digitnet.overrides import check_types, in_config  # reads the targets' signatures, so imports torch
+def compose_checked(name: str, texts: list[str], groups: list[str], extra: list[str]) -> DictConfig:
+    """The config of one job, its keys and types checked. Values get `++`: Hydra knows only keys that a config lists."""
+    from digitnet.overrides import check_key, check_types, suggest  # read the targets' signatures, so import torch
 
     loader = GlobalHydra.instance().config_loader()
-    groups = loader.list_groups("")
-    given = parse(job)
-    for override in given:
-        if override.key_or_group in groups:
-            check_choice(override, loader.get_group_options(override.key_or_group, config_name=name, overrides=extra))
-    shaping = [str(override.input_line) for override in given if shapes_config(override, groups)]
-    values = {
-        override.key_or_group: str(override.input_line) for override in given if not shapes_config(override, groups)
-    }
+    overrides = OverridesParser.create(loader).parse_overrides(texts)
+    for override in overrides:
+        group, choice = override.key_or_group, override.value() if override.key_or_group in groups else None
+        options = loader.get_group_options(group, config_name=name, overrides=extra) if isinstance(choice, str) else []
+        if isinstance(choice, str) and choice not in options:
+            raise UsageError(
+                f"{group}={choice}: no such option{suggest(choice, options)} (there are {', '.join(options)})"
+            )
+    shaping = [text for text, override in zip(texts, overrides, strict=True) if shapes_config(override, groups)]
     base = hydra.compose(name, shaping + extra)
-    unlisted = {key for key in values if not in_config(key, base, groups)}
-    forced = [f"++{text}" if key in unlisted else text for key, text in values.items()]
+    values = [override for override in overrides if not shapes_config(override, groups)]
+    for override in values:
+        check_key(override.key_or_group, base, groups)
+    forced = [f"++{override.input_line}" for override in values]
     config = hydra.compose(name, shaping + forced + extra, return_hydra_config=True)
     if "folder" in config:
         config.folder = config.hydra.run.dir
     check_types(config)
-    check(config)
-    return unlisted
+    return config
 
 
 def shapes_config(override: Override, groups: list[str]) -> bool:
@@ -97,28 +107,11 @@ def shapes_config(override: Override, groups: list[str]) -> bool:
     return not ours or override.is_delete() or override.is_add() or override.is_force_add()
 
 
-def check_choice(override: Override, options: list[str]) -> None:
-    from digitnet.overrides import suggest
-
-    group, choice = override.key_or_group, override.value()
-    if isinstance(choice, str) and choice not in options:
-        raise UsageError(f"{group}={choice}: no such option{suggest(choice, options)} (there are {', '.join(options)})")
-
-
-def parse(overrides: list[str]) -> list[Override]:
-    try:
-        return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(overrides)
-    except OverrideParseException as error:
-        raise UsageError(f"{error.override}: not an override that Hydra can read; see `--hydra-help`") from error
-
-
-def split(overrides: list[str]) -> list[list[str]]:
-    """The overrides of each job of a sweep; without those of which a sweeper other than Hydra's own makes the values."""
-    known = [
-        override for override in parse(overrides) if override.is_discrete_sweep() or not override.is_sweep_override()
-    ]
-    jobs: list[list[str]] = BasicSweeper.split_arguments(known, None)[0]
-    return jobs
+def jobs(overrides: list[Override]) -> list[list[str]]:
+    """The overrides of each job of a sweep, but for those whose values a sweeper other than Hydra's own will make."""
+    known = [override for override in overrides if override.is_discrete_sweep() or not override.is_sweep_override()]
+    split: list[list[str]] = BasicSweeper.split_arguments(known, None)[0]
+    return split
 
 
 def quote_path(override: str) -> str:

@@ -6,22 +6,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 
-def draw_digits(images: Tensor, titles: Sequence[str], columns: int = 8) -> Figure:
-    """A grid of `[N, 28, 28]` images with a title each."""
-    rows = max(1, -(-len(images) // columns))
-    figure = Figure(figsize=(columns * 1.2, rows * 1.5), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
-    for axis in axes:
-        axis.axis("off")
-    for axis, image, title in zip(axes, images, titles, strict=False):
-        axis.imshow(image.numpy(), cmap="gray_r")
-        axis.set_title(title, fontsize=9)
-    return figure
-
-
 def draw_predictions(images: Tensor, labels: Tensor, probabilities: Tensor, columns: int = 8) -> Figure:
     """Each digit with its ten probabilities below: the predicted bar green if it is the actual digit, else red."""
-    rows = -(-len(images) // columns)
+    rows = max(1, -(-len(images) // columns))
     figure = Figure(figsize=(columns * 1.5, rows * 2.6), layout="constrained")
     axes = figure.subplots(2 * rows, columns, squeeze=False)
     for axis in axes.flat:

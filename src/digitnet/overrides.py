@@ -19,17 +19,16 @@ from digitnet.errors import UsageError
 CONFIG_WORDS = ("_target_", "_convert_", "_partial_", "_recursive_")
 
 
-def in_config(key: str, config: DictConfig, groups: Sequence[str]) -> bool:
-    """True if the config names the key, False if only a signature does; raises UsageError if neither does."""
+def check_key(key: str, config: DictConfig, groups: Sequence[str]) -> None:
+    """Raises UsageError if neither the config nor a signature in it knows the key."""
     node: Any = config
     for part in key.split("."):
         if not isinstance(node, DictConfig) or part not in node.keys():  # noqa: SIM118 ("in" denies a ???)
             known = parameters(node) if isinstance(node, DictConfig) else {}
             if part in known or "**" in known or part in CONFIG_WORDS:
-                return False
+                return
             raise UsageError(f"{key}: no such key{suggest(key, [*groups, *all_keys(config)])}")
         node = None if OmegaConf.is_missing(node, part) or OmegaConf.is_interpolation(node, part) else node[part]
-    return True
 
 
 def check_types(config: DictConfig) -> None:
@@ -58,7 +57,10 @@ def parameters(node: DictConfig) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for function in initialisers(target):
         signature = inspect.signature(function)
-        hints = get_type_hints(function)
+        try:
+            hints = get_type_hints(function)
+        except NameError:  # annotations that exist for type checkers only, as those of WandbLogger
+            hints = {}
         named = [p.name for p in signature.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         found = {name: hints.get(name, Any) for name in named if name != "self"} | found
         if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):

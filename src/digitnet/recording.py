@@ -36,7 +36,7 @@ class Recorder(Checkpoint):
 
     @property
     def best(self) -> Row:
-        return max(self.rows, key=lambda row: row.get("val/acc", row["epoch"]))
+        return max(self.rows, key=lambda row: row.get("val/acc", row["epoch"] - 1e9))  # unvalidated epochs come last
 
     @property
     def seconds(self) -> float:

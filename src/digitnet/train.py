@@ -1,14 +1,15 @@
 """Trains a digit classifier: `python -m digitnet.train model=cnn`, with any override of configs/train.yaml."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from digitnet import commands
-from digitnet.errors import UsageError
+from digitnet.errors import UsageError, require
+
+# The parts that need torch are imported where they are used: `--help` does not wait for them.
 
 
 def main() -> None:
@@ -17,7 +18,7 @@ def main() -> None:
 
 def task(config: DictConfig) -> float | None:
     """Returns what a sweep compares: the best validation accuracy, or None without validation."""
-    from digitnet import experiment  # imports torch, which --help need not wait for
+    from digitnet import experiment
 
     test = config.test if config.test is not None else HydraConfig.get().mode == RunMode.RUN
     figure: float | None = experiment.run(config, test).get("val/acc")
@@ -26,26 +27,21 @@ def task(config: DictConfig) -> float | None:
 
 def check(config: DictConfig) -> None:
     """Tries everything that a run needs and leaves no trace. Raises UsageError."""
-    from digitnet import experiment
+    from digitnet import checkpoints, experiment
 
-    check_folder(Path(config.folder), resuming=config.resume is not None)
-    parts = experiment.build(config)
-    parts.data.prepare_data()
-    if config.hydra.mode == RunMode.MULTIRUN and parts.trainer.world_size > 1:
-        raise UsageError("-m runs its jobs in one process: leave trainer.devices at 1, or start the runs one by one")
-
-
-def check_folder(folder: Path, resuming: bool) -> None:
-    if (folder / "checkpoints").exists() and not resuming:
+    sweep = config.hydra.mode == RunMode.MULTIRUN
+    require(config.test in (None, True, False), "test", config.test, "true, false or null")
+    require(not (sweep and config.resume), "resume", config.resume, "given to one run, not to a sweep")
+    folder = Path(config.hydra.sweep.dir if sweep else config.folder)
+    if not config.resume and any(folder.glob("*/checkpoints" if sweep else "checkpoints")):
         raise UsageError(f"{folder} already holds a run: go on with it by resume={folder}, or choose another folder")
-    try:
-        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-        with TemporaryDirectory(dir=existing, prefix=".digitnet-"):
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"hydra.run.dir={folder}: cannot make it ({error}); choose a folder that can be written"
-        ) from error
+    checkpoints.require_writable(folder, "hydra.sweep.dir" if sweep else "hydra.run.dir")
+    if last := experiment.checkpoint_to_resume(config):
+        checkpoints.load(last)
+    data, _, trainer, _ = experiment.build(config)
+    data.prepare_data()
+    require(trainer.max_epochs != 0 and trainer.limit_train_batches != 0, "trainer.max_epochs", 0, "at least 1")
+    require(not sweep or trainer.world_size == 1, "trainer.devices", trainer.world_size, "1: -m runs in one process")
 
 
 def with_recorded(overrides: list[str]) -> list[str]:
@@ -59,7 +55,7 @@ def with_recorded(overrides: list[str]) -> list[str]:
         raise UsageError(f"resume={folder}: no run there, {record} is missing")
     recorded = [str(line) for line in OmegaConf.load(record)]
     kept = [line for line in recorded if line.lstrip("+").partition("=")[0] not in (*given, "resume")]
-    return [*kept, *overrides, f"hydra.run.dir={folder}"]
+    return [*kept, *overrides] + ([] if "hydra.run.dir" in given else [f"hydra.run.dir={folder}"])
 
 
 if __name__ == "__main__":

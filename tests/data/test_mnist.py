@@ -66,7 +66,7 @@ def test_without_the_check_a_flipped_byte_trains_silently(raw: Path, monkeypatch
     content = bytearray(file.read_bytes())
     content[-1] ^= 255
     file.write_bytes(content)
-    monkeypatch.setattr(mnist, "check", lambda path, content, name: content)
+    monkeypatch.setattr(mnist, "check", lambda *arguments: None)
     load_all(raw.parents[1])
     assert not torch.equal(mnist.load("train", raw.parents[1])[0], mnist.load("train")[0])
 

@@ -12,7 +12,7 @@ from torch import nn
 from digitnet import CNN, MLP, DigitClassifier, MNISTDataModule
 from digitnet.data import mnist
 from digitnet.errors import UsageError
-from digitnet.models.schedules import SCHEDULES
+from digitnet.models.classifier import SCHEDULES
 from tests.conftest import quiet_trainer
 
 
@@ -69,8 +69,10 @@ def test_the_optimiser_is_chosen_by_name(name: Any, kind: type[torch.optim.Optim
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_schedule_rises_to_one_and_never_above(name: str) -> None:
-    rates = [SCHEDULES[name](step / 1000, 0.2) for step in range(1001)]
+def test_a_schedule_rises_to_one_and_never_above(name: Any) -> None:
+    model = MLP(schedule=name, warmup=0.2)
+    model.total_steps = 1000
+    rates = [model.rate_at(step) for step in range(1001)]
     assert rates[0] == pytest.approx(0.04)
     assert max(rates) == rates[200] == 1
     assert rates[:201] == sorted(rates[:201])
@@ -103,6 +105,17 @@ def test_a_schedule_without_an_end_is_refused(tmp_path: Path) -> None:
     trainer = quiet_trainer(tmp_path, max_epochs=-1, max_time="00:00:00:01")
     with pytest.raises(UsageError, match="needs an end"):
         trainer.fit(MLP(schedule="cosine"), MNISTDataModule(train_size=100))
+
+
+def test_a_double_or_half_network_takes_the_same_pixels() -> None:
+    images = mnist.load("test")[0][:16]
+    for dtype in (torch.float64, torch.bfloat16):
+        assert CNN().to(dtype)(images).dtype == torch.float32
+
+
+def test_an_image_of_another_form_is_refused() -> None:
+    with pytest.raises(RuntimeError):
+        CNN()(torch.zeros(5, 3, 28, 28))
 
 
 def test_past_its_plan_the_rate_stays_at_the_end() -> None:

@@ -47,8 +47,6 @@ class MNISTDataModule(L.LightningDataModule):
         self.split_seed = split_seed
         self.seed = seed
         self.augmentation = augmentation
-        if not val_size:  # Lightning takes an empty loader for a mistake, and the base class's method for no validation
-            self.val_dataloader = super().val_dataloader  # type: ignore[method-assign]
         self.parts: dict[str, tuple[Tensor, Tensor]] = {}
 
     def prepare_data(self) -> None:
@@ -59,8 +57,8 @@ class MNISTDataModule(L.LightningDataModule):
     def train_dataloader(self) -> Batches:
         return self.batches("train", self.batch_size, shuffle_seed=self.seed, augmentation=self.augmentation)
 
-    def val_dataloader(self) -> Batches:
-        return self.batches("val", EVAL_BATCH_SIZE)
+    def val_dataloader(self) -> Batches | list[Batches]:
+        return self.batches("val", EVAL_BATCH_SIZE) if self.val_size else []
 
     def test_dataloader(self) -> Batches:
         return self.batches("test", EVAL_BATCH_SIZE)

@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import zlib
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
@@ -46,40 +45,20 @@ def load(part: Part, root: Path | None = None) -> tuple[Tensor, Tensor]:
 
 def read(name: str, root: Path | None) -> Tensor:
     """The verified bytes of one IDX file, header included, as a uint8 tensor."""
-    if root is None:
-        path = Path(str(files("digitnet.data") / "files" / f"{name}.gz"))
-        content = unpack(path, check(path, path.read_bytes(), f"{name}.gz"))
-    else:
-        path = find(name, root)
-        content = path.read_bytes()
-        content = check(path, unpack(path, content) if path.suffix == ".gz" else content, name)
+    folder = Path(__file__).parent / "files" if root is None else root / "MNIST" / "raw"
+    remedy = "install digitnet again" if root is None else "replace it, or leave data.root out"
+    path = next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+    if path is None:
+        raise UsageError(f"{folder / name}[.gz] is missing; put the four MNIST files there, or leave data.root out")
+    try:
+        packed = path.read_bytes()
+        content = gzip.decompress(packed) if path.suffix == ".gz" else packed
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"{path} is damaged: {error}; {remedy}") from error
+    check(path, content if root else packed, name if root else path.name, remedy)
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
 
-def find(name: str, root: Path) -> Path:
-    folder = root / "MNIST" / "raw"
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    raise UsageError(
-        f"data.root={root}: {folder / name}[.gz] is missing; put the four MNIST files there,"
-        " or leave data.root out to use the copy that comes with digitnet"
-    )
-
-
-def check(path: Path, content: bytes, name: str) -> bytes:
+def check(path: Path, content: bytes, name: str, remedy: str) -> None:
     if hashlib.sha256(content).hexdigest() != SHA256[name]:
-        raise UsageError(f"{path} is damaged: its SHA-256 is not MNIST's; {remedy(path)}")
-    return content
-
-
-def unpack(path: Path, content: bytes) -> bytes:
-    try:
-        return gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{path} is damaged: {error}; {remedy(path)}") from error
-
-
-def remedy(path: Path) -> str:
-    own = Path(__file__).parent in path.parents
-    return "install digitnet again" if own else "replace it, or leave data.root out"
+        raise UsageError(f"{path} is damaged: its SHA-256 is not MNIST's; {remedy}")

@@ -1,27 +1,33 @@
-"""Mean and spread over the seeds of sweeps: a Markdown table, and all figures as JSON.
+"""Mean and spread over the seeds of sweeps: a Markdown table to standard output, and every figure as JSON.
 
 python -m digitnet.train -m model=mlp seed=1,2,3 test=true hydra.sweep.dir=results/mlp
-python benchmarks/collect.py results/*
+python benchmarks/collect.py results/* --json benchmarks/results/accuracy.json
 """
 
+import argparse
 import json
 import statistics
-import sys
 from pathlib import Path
 from typing import Any
 
+from digitnet.recording import read_csv
+
+HEAD = ["what", "n", "test accuracy %", "test loss", "val accuracy %", "epochs × s", "threads"]
+
 
 def collect(sweep: Path) -> dict[str, Any]:
-    runs = [json.loads(path.read_text()) for path in sorted(sweep.glob("*/metrics.json"))]
-    if not runs:
-        sys.exit(f"{sweep}: no finished run in it; give the folder of a sweep")
-    lines = (sweep / runs_of(sweep)[0].name / ".hydra" / "overrides.yaml").read_text().splitlines()
+    """The overrides that all runs of a sweep share, and what each run ended with."""
+    folders = sorted(path.parent for path in sweep.glob("*/metrics.json"))
+    lines = (folders[0] / ".hydra" / "overrides.yaml").read_text().splitlines()
     overrides = [line.removeprefix("- ") for line in lines if not line.startswith(("- seed=", "- test="))]
-    return {"name": sweep.name, "overrides": overrides, "runs": runs}
+    return {"overrides": overrides, "runs": [outcome(folder) for folder in folders]}
 
 
-def runs_of(sweep: Path) -> list[Path]:
-    return sorted(path.parent for path in sweep.glob("*/metrics.json"))
+def outcome(folder: Path) -> dict[str, Any]:
+    ends = [row["seconds"] for row in read_csv(folder / "metrics.csv")]
+    # The median, for a machine is not always left alone for as long as a run takes.
+    epoch = statistics.median(end - start for start, end in zip([0.0, *ends], ends, strict=False))
+    return json.loads((folder / "metrics.json").read_text()) | {"epochs": len(ends), "seconds an epoch": epoch}
 
 
 def spread(figures: list[float], digits: int) -> str:
@@ -37,19 +43,22 @@ def row(sweep: dict[str, Any]) -> str:
         spread([100 * run["test/acc"] for run in runs], 2),
         spread([run["test/loss"] for run in runs], 3),
         spread([100 * run["val/acc"] for run in runs], 2),
-        f"{statistics.median(run['train/seconds'] for run in runs):.0f}",
-        ", ".join(sorted({run["machine"] for run in runs})),
+        f"{runs[0]['epochs']} × {statistics.median(run['seconds an epoch'] for run in runs):.1f}",
+        ", ".join(sorted({run["machine"].partition(", ")[2].partition(" ")[0] for run in runs})),
     ]
     return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
-    sweeps = [collect(Path(folder)) for folder in sys.argv[1:]]
-    head = ["what", "n", "test accuracy %", "test loss", "val accuracy %", "seconds", "machine"]
-    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
-    for sweep in sweeps:
-        print(row(sweep))
-    Path("results.json").write_text(json.dumps(sweeps, indent=1) + "\n")
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    arguments.add_argument("sweeps", nargs="+", type=Path, help="folders of finished sweeps over seed")
+    arguments.add_argument("--json", type=Path, required=True)
+    chosen = arguments.parse_args()
+    sweeps = [collect(sweep) for sweep in chosen.sweeps]
+    print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
+    print("\n".join(map(row, sweeps)))
+    chosen.json.parent.mkdir(parents=True, exist_ok=True)
+    chosen.json.write_text(json.dumps(sweeps, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -72,8 +72,9 @@ def make_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
         made: L.Trainer = trainer(**given)
         return made
     except Exception as error:  # whatever Lightning has against its arguments
-        hint = "; no GPU was found here: trainer.accelerator=cpu" if "backend found" in str(error) else ""
-        raise UsageError(f"trainer: {error}{hint}") from error
+        if "No supported gpu backend" in str(error):
+            raise UsageError("trainer.accelerator=gpu: this machine has no GPU; use trainer.accelerator=cpu") from error
+        raise UsageError(f"trainer: {error}") from error
 
 
 def make(config: DictConfig, name: str, **given: Any) -> Any:

@@ -40,7 +40,9 @@ def check_types(config: DictConfig) -> None:
             if name not in known and "**" not in known and name not in CONFIG_WORDS:
                 raise UsageError(f"{key}: no such key{suggest(key, [f'{path}.{other}' for other in known])}")
             if not fits(value, known.get(name, Any)):
-                raise UsageError(f"{key}={'null' if value is None else value}: must be {describe(known[name])}")
+                raise UsageError(
+                    f"{key}={'null' if value is None else value}: must be {inspect.formatannotation(known[name])}"
+                )
 
 
 def parameters(node: DictConfig) -> dict[str, Any]:
@@ -138,20 +140,3 @@ def fits(value: Any, annotation: Any) -> bool:
 
 def is_sequence(kind: Any) -> bool:
     return (inspect.isclass(kind) and issubclass(list, kind)) or kind is tuple
-
-
-def describe(annotation: Any) -> str:
-    """The annotation in words that a command line knows."""
-    arguments = get_args(annotation)
-    if get_origin(annotation) in (Union, UnionType):
-        return " or ".join(dict.fromkeys(describe(argument) for argument in arguments))
-    if get_origin(annotation) is Literal:
-        return " or ".join(str(argument) for argument in arguments)
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
-    if annotation in words:
-        return words[annotation]
-    if is_sequence(get_origin(annotation) or annotation):
-        return "a list" + (f" of {describe(arguments[0])}" if arguments else "").replace(
-            "a whole number", "whole numbers"
-        )
-    return f"a {getattr(annotation, '__name__', annotation)}"

@@ -19,8 +19,9 @@ def collect(sweep: Path) -> dict[str, Any]:
     """The overrides that all runs of a sweep share, and what each run ended with."""
     folders = sorted(path.parent for path in sweep.glob("*/metrics.json"))
     lines = (folders[0] / ".hydra" / "overrides.yaml").read_text().splitlines()
-    overrides = [line.removeprefix("- ") for line in lines if not line.startswith(("- seed=", "- test="))]
-    return {"overrides": overrides, "runs": [outcome(folder) for folder in folders]}
+    overrides = [line.removeprefix("- ").lstrip("+") for line in lines]
+    shared = [override for override in overrides if not override.startswith(("seed=", "test="))]
+    return {"overrides": shared, "runs": [outcome(folder) for folder in folders]}
 
 
 def outcome(folder: Path) -> dict[str, Any]:

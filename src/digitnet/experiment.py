@@ -1,6 +1,7 @@
 """From a composed config to a finished run folder."""
 
 import logging
+import os
 import shlex
 import sys
 import time
@@ -135,7 +136,8 @@ def run(config: DictConfig, test: bool) -> Outcome:
             logger.finalize("success")
         shown = {name: outcome[name] for name in (*FINALS, "train/seconds", "parameters") if name in outcome}
         show(f"{outcome['model']}, epoch {outcome['epoch']}", shown)
-        print(f"run folder: {folder}\nlook at it: tensorboard --logdir {shlex.quote(str(folder))}")
+        shown_folder = os.path.relpath(folder)
+        print(f"run folder: {shown_folder}\nlook at it: tensorboard --logdir {shlex.quote(shown_folder)}")
     return outcome
 
 

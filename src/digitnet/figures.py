@@ -47,7 +47,7 @@ def draw_confusion(counts: Tensor) -> Figure:
     figure = Figure(figsize=(6, 6), layout="constrained")
     axis = figure.subplots()
     shares = (counts / counts.sum(dim=1, keepdim=True).clamp(min=1)).fill_diagonal_(0)
-    axis.imshow(shares.numpy(), cmap="Reds")
+    axis.imshow(shares.numpy(), cmap="Reds", alpha=0.7)
     for actual in range(10):
         for predicted in range(10):
             if count := int(counts[actual, predicted]):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from digitnet import evaluate, recording, train
+from digitnet import checkpoints, evaluate, recording, train
 from tests.conftest import FAST, Run, spawn
 
 
@@ -188,6 +188,27 @@ def test_profile_leaves_a_report(run: Run, tmp_path: Path) -> None:
     options = ("model=mlp", "debug=profile", "trainer.limit_train_batches=3", "trainer.limit_val_batches=1")
     assert run(train, *options, "trainer.log_every_n_steps=1", "test=false", "hydra.run.dir=out").status == 0
     assert "run_training_batch" in (tmp_path / "out" / "fit-profile.txt").read_text()
+
+
+def test_a_cut_between_the_two_checkpoints_loses_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("model=mlp", "debug=fast", "trainer.max_epochs=3", "test=false")
+    run(train, *options, "hydra.run.dir=whole")
+    write = checkpoints.write
+
+    def cut(path: Path, content: bytes) -> None:
+        if path.name == "last.ckpt" and torch.load(tmp_path / "cut/checkpoints/best.ckpt", weights_only=True)["epoch"]:
+            raise RuntimeError("power cut")
+        write(path, content)
+
+    monkeypatch.setattr(checkpoints, "write", cut)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(train, *options, "hydra.run.dir=cut")
+    monkeypatch.setattr(checkpoints, "write", write)
+    assert run(train, "resume=cut").status == 0
+    for name in ("best.ckpt", "last.ckpt"):
+        assert same(tmp_path / "whole" / "checkpoints" / name, tmp_path / "cut" / "checkpoints" / name)
 
 
 def test_arguments_of_the_trainer_need_no_plus(run: Run) -> None:

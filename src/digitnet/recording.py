@@ -56,7 +56,8 @@ class Recorder(Checkpoint):
             self.started = time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.validation = {name: trainer.callback_metrics[name].item() for name in ("val/loss", "val/acc")}
+        if not trainer.sanity_checking:
+            self.validation = {name: trainer.callback_metrics[name].item() for name in ("val/loss", "val/acc")}
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         training = {name: trainer.callback_metrics[name].item() for name in ("train/loss", "train/acc")}
@@ -64,10 +65,12 @@ class Recorder(Checkpoint):
         position = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate}
         self.rows.append(position | training | self.validation | {"seconds": self.seconds})
         self.validation = {}
-        trainer.save_checkpoint(self.last_path)
+        improved = self.best is self.rows[-1]
+        # The best goes first: whoever is cut off before the last follows repeats this epoch, and loses nothing.
+        trainer.save_checkpoint(self.best_path if improved else self.last_path)
         if trainer.is_global_zero:
-            if self.best is self.rows[-1]:
-                checkpoints.write(self.best_path, self.last_path.read_bytes())
+            if improved:
+                checkpoints.write(self.last_path, self.best_path.read_bytes())
             write_csv(self.folder / "metrics.csv", self.rows)
             if trainer.progress_bar_callback is None:
                 print(describe(self.rows[-1], trainer.max_epochs), flush=True)

@@ -40,7 +40,7 @@ def test_it_takes_a_checkpoint_as_well_as_a_folder(run: Run, trained: Path) -> N
         for path in ("out", "out/checkpoints/best.ckpt", "out/checkpoints/last.ckpt")
     )
     assert folder["test/loss"] == best["test/loss"]
-    assert folder["checkpoint"] == best["checkpoint"] != last["checkpoint"]
+    assert folder["checkpoints"] == best["checkpoints"] != last["checkpoints"]
 
 
 @pytest.mark.parametrize("name", ["a=b", "two words", "x, y", "it's", "[z]", "ünï"])
@@ -48,7 +48,7 @@ def test_a_path_may_hold_any_character(name: str, run: Run, trained: Path) -> No
     trained.rename(trained.with_name(name))
     done = run(evaluate, f"run={name}", "json=-")
     assert done.status == 0, done.err
-    assert json.loads(done.out)["checkpoint"] == f"{name}/checkpoints/best.ckpt"
+    assert json.loads(done.out)["checkpoints"] == [f"{name}/checkpoints/best.ckpt"]
 
 
 def test_it_draws_curves_and_samples_on_request(run: Run, trained: Path) -> None:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from digitnet.models import CNN as CNN
     from digitnet.models import MLP as MLP
     from digitnet.models import DigitClassifier as DigitClassifier
+    from digitnet.weights import load as load
 
 __version__ = "0.1.0"
 
@@ -18,6 +19,7 @@ EXPORTS = {
     "DigitClassifier": "digitnet.models",
     "MLP": "digitnet.models",
     "MNISTDataModule": "digitnet.data",
+    "load": "digitnet.weights",
 }
 __all__ = list(EXPORTS)
 

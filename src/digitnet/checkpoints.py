@@ -68,14 +68,19 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def restore(path: Path) -> DigitClassifier:
-    """The model in a checkpoint, rebuilt by name from the closed list of models."""
+    """The model in a checkpoint, in evaluation mode."""
     checkpoint = load(path)
     name = checkpoint["digitnet_model"]
     if name not in MODELS:
         raise UsageError(f"{path}: holds a {name}, but digitnet.models.MODELS knows only {', '.join(MODELS)}")
     try:
-        model = MODELS[name](**checkpoint["hyper_parameters"])
-        model.load_state_dict(checkpoint["state_dict"])
+        return rebuild(name, checkpoint["hyper_parameters"], checkpoint["state_dict"])
     except (RuntimeError, TypeError) as error:
         raise UsageError(f"{path}: does not fit {name} of this version of digitnet ({error})") from error
+
+
+def rebuild(name: str, hyper_parameters: dict[str, Any], state_dict: dict[str, Any]) -> DigitClassifier:
+    """A model by its name in the closed list."""
+    model = MODELS[name](**hyper_parameters)
+    model.load_state_dict(state_dict)
     return model.eval()

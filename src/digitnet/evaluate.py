@@ -1,13 +1,18 @@
 """Scores a trained model on the test images again: `python -m digitnet.evaluate run=DIR_OR_CKPT`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from digitnet import commands
+from digitnet.errors import require
 
 # The parts that need torch are imported where they are used: `--help` does not wait for them.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from digitnet.models import DigitClassifier
 
 SAMPLES = 8  # digits a row in samples.png
 
@@ -20,7 +25,7 @@ def check(config: DictConfig) -> None:
     """Raises UsageError if anything is missing; makes nothing."""
     from digitnet import checkpoints, experiment
 
-    checkpoints.restore(checkpoints.find(Path(config.run)))
+    assemble(config)
     experiment.make(config.data, "data").prepare_data()
     experiment.make_trainer(config.trainer, [])
     if config.json not in (None, "-"):
@@ -33,13 +38,14 @@ def task(config: DictConfig) -> None:
     """Prints the table, and writes what was asked for."""
     from digitnet import checkpoints, experiment, recording
 
-    path = checkpoints.find(Path(config.run))
-    model, data = checkpoints.restore(path), experiment.make(config.data, "data")
+    paths = files(config.run)
+    model, data = assemble(config), experiment.make(config.data, "data")
     trainer = experiment.make_trainer(config.trainer, [])
     figures = experiment.test_figures(trainer, model, data)
     if not trainer.is_global_zero:
         return
-    outcome = {"checkpoint": str(path), "model": type(model).__name__} | figures | recording.surroundings()
+    outcome = {"checkpoints": [str(path) for path in paths], "model": type(model).__name__, "tta": config.tta}
+    outcome |= figures | recording.surroundings()
     if config.json == "-":
         print(recording.to_json(outcome), end="")
     else:
@@ -47,26 +53,54 @@ def task(config: DictConfig) -> None:
     if config.json not in (None, "-"):
         checkpoints.write(Path(config.json), recording.to_json(outcome).encode())
     if config.plots:
-        draw(Path(config.plots), config.seed, path, model.cpu(), data.part("test"))
+        draw_samples(Path(config.plots), config.seed, model.cpu(), *data.part("test"))
+        if len(paths) == 1 and paths[0].suffix != ".safetensors":  # one run, one curve
+            draw_curves(Path(config.plots), paths[0])
 
 
-def draw(folder: Path, seed: int, checkpoint: Path, model: Any, test: Any) -> None:
-    """curves.png, up to the last epoch on file, and samples.png: the first digits of the test set above random ones."""
+def files(run: str) -> list[Path]:
+    """The file of one run, or those of all runs in the folder of a sweep."""
+    from digitnet import weights
+
+    return sorted(Path(run).glob("*/checkpoints/best.ckpt")) or [weights.find(run)]
+
+
+def assemble(config: DictConfig) -> "DigitClassifier":
+    """The model to score. Raises UsageError if there is none."""
+    from digitnet import weights
+    from digitnet.models import Ensemble
+
+    require(isinstance(config.tta, int) and 0 <= config.tta <= 4, "tta", config.tta, "from 0 to 4 pixels")
+    model, *others = (weights.load(path) for path in files(config.run))
+    if others or config.tta:
+        model.net = Ensemble([model.net, *(other.net for other in others)], config.tta)
+    return model
+
+
+def draw_samples(folder: Path, seed: int, model: "DigitClassifier", images: "Tensor", labels: "Tensor") -> None:
+    """samples.png: the first digits of the test set above random ones."""
     import torch
 
-    from digitnet import checkpoints, figures
+    from digitnet import figures
 
-    images, labels = (tensor.cpu() for tensor in test)
     random = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     chosen = torch.cat([torch.arange(SAMPLES), random[:SAMPLES]])
+    images, labels = images.cpu()[chosen], labels.cpu()[chosen]
     with torch.inference_mode():
-        probabilities = model.eval()(images[chosen]).softmax(dim=1)
+        probabilities = model.eval()(images).softmax(dim=1)
+    folder.mkdir(parents=True, exist_ok=True)
+    figures.draw_predictions(images, labels, probabilities, SAMPLES).savefig(folder / "samples.png")
+    print(f"drawn: {folder / 'samples.png'}")
+
+
+def draw_curves(folder: Path, checkpoint: Path) -> None:
+    """curves.png, up to the last epoch on file."""
+    from digitnet import checkpoints, figures
+
     last = checkpoint.with_name("last.ckpt")
     rows = checkpoints.load(last if last.is_file() else checkpoint)["callbacks"]["Recorder"]["rows"]
-    folder.mkdir(parents=True, exist_ok=True)
-    figures.draw_predictions(images[chosen], labels[chosen], probabilities, SAMPLES).savefig(folder / "samples.png")
     figures.draw_curves(rows).savefig(folder / "curves.png")
-    print(f"drawn: {folder / 'curves.png'}, {folder / 'samples.png'}")
+    print(f"drawn: {folder / 'curves.png'}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from digitnet import checkpoints, recording
 from digitnet.data import Augmentation, MNISTDataModule
-from digitnet.data.batches import seed_at
+from digitnet.data.batches import DROPOUT, seeds_at
 from digitnet.errors import UsageError
 from digitnet.models import DigitClassifier
 from digitnet.tensorboard import TensorBoardReport, add_mistakes, add_outcome
@@ -35,17 +35,20 @@ class SeedByPosition(L.Callback):
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self.seeds: list[int] = []
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        position = self.seed, trainer.current_epoch, trainer.global_rank, DROPOUT
+        self.seeds = seeds_at(*position, count=int(trainer.num_training_batches))
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        # The last number keeps dropout apart from the augmentation of the same step.
-        seed = seed_at(self.seed, trainer.current_epoch, batch_idx, trainer.global_rank, 1)
         if pl_module.device.type == "cpu":
             # torch.manual_seed also formats a stack trace for each absent accelerator: 1.5 ms, as long as an MLP step.
-            torch.default_generator.manual_seed(seed)
+            torch.default_generator.manual_seed(self.seeds[batch_idx])
         else:
-            torch.manual_seed(seed)
+            torch.manual_seed(self.seeds[batch_idx])
 
 
 def build(config: DictConfig) -> tuple[MNISTDataModule, DigitClassifier, L.Trainer, recording.Recorder]:
@@ -54,7 +57,13 @@ def build(config: DictConfig) -> tuple[MNISTDataModule, DigitClassifier, L.Train
     L.seed_everything(config.seed, verbose=False)
     model = make(config.model, "model")
     recorder = recording.Recorder(Path(config.folder))
-    callbacks = [recorder, TensorBoardReport(settings(model, data, config)), SeedByPosition(config.seed)]
+    if config.get("distillation"):
+        model.distillation = make(config.distillation, "distillation")
+    if config.compile:
+        model.net.compile()
+    callbacks: list[L.Callback] = [recorder, TensorBoardReport(settings(model, data, config)), SeedByPosition(config.seed)]
+    if config.get("averaging"):
+        callbacks.append(make(config.averaging, "averaging"))
     if config.trainer.get("enable_model_summary", True):
         callbacks.append(RichModelSummary(max_depth=2))
     return data, model, make_trainer(config.trainer, callbacks), recorder

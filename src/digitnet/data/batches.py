@@ -9,6 +9,8 @@ from torch import Tensor
 
 from digitnet.data.augmentation import Augmentation
 
+AUGMENTATION, DROPOUT = 1, 2  # end the position of a random stream, so that no two of them are the same
+
 
 @dataclass(eq=False)
 class Batches:
@@ -42,19 +44,20 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = self.order()
-        for step in range(len(self)):
+        seeds = seeds_at(self.shuffle_seed or 0, self.epoch, self.rank, AUGMENTATION, count=len(self))
+        for step, seed in enumerate(seeds):
             start, end = share(len(self.images), step, len(self))
             first, last = share(end - start, self.rank, self.world_size)
             chosen = order[start + first : start + last]
             images, labels = self.images[chosen], self.labels[chosen]
             if self.augmentation is not None and self.shuffle_seed is not None:
-                images = self.augmentation(images, seed_at(self.shuffle_seed, self.epoch, step, self.rank))
+                images = self.augmentation(images, seed)
             yield images, labels
 
     def order(self) -> Tensor:
         if self.shuffle_seed is None:
             return torch.arange(len(self.images), device=self.images.device)
-        generator = torch.Generator().manual_seed(seed_at(self.shuffle_seed, self.epoch))
+        generator = torch.Generator().manual_seed(*seeds_at(self.shuffle_seed, self.epoch, count=1))
         # Drawn on the CPU, so that every device sees the same order.
         return torch.randperm(len(self.images), generator=generator).to(self.images.device)
 
@@ -64,6 +67,10 @@ def share(total: int, index: int, parts: int) -> tuple[int, int]:
     return total * index // parts, total * (index + 1) // parts
 
 
-def seed_at(*position: int) -> int:
-    """One 64-bit seed for a position; close positions give unrelated seeds."""
-    return int(np.random.SeedSequence(position).generate_state(1, np.uint64)[0])
+def seeds_at(*position: int, count: int) -> list[int]:
+    """64-bit seeds that follow from a position, drawn together because one draw costs as much as many.
+
+    Close positions give unrelated seeds; but zeros at the end of a position change nothing.
+    """
+    states: list[int] = np.random.SeedSequence(position).generate_state(count, np.uint64).tolist()
+    return states

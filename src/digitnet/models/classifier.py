@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from digitnet.errors import require
+from digitnet.models.distillation import Distillation
 
 MEAN, STD = 0.1307, 0.3081  # of the training pixels, 0 to 1
 
@@ -23,6 +24,23 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda left: (1 - math.cos(math.pi * left)) / 2,  # Loshchilov and Hutter, 2017
     "onecycle": lambda left: left,  # Smith and Topin, 2018, in straight lines; the momentum stays as it is
 }
+
+
+class Tally:
+    """Loss, hits and images since the start of an epoch, summed up on the device: no step waits for it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.loss = torch.zeros((), device=device)
+        self.hits = torch.zeros((), device=device, dtype=torch.int64)
+        self.images = 0
+
+    def add(self, mean_loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        self.loss.add_(mean_loss.detach(), alpha=len(labels))
+        self.hits.add_((logits.detach().argmax(dim=1) == labels).sum())
+        self.images += len(labels)
+
+    def sums(self) -> Tensor:
+        return torch.stack([self.loss, self.hits, torch.full_like(self.loss, self.images)])
 
 
 class DigitClassifier(L.LightningModule):
@@ -43,6 +61,7 @@ class DigitClassifier(L.LightningModule):
         momentum: float = 0.9,
         schedule: Literal["constant", "cosine", "onecycle"] = "onecycle",
         warmup: float = 0.2,
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         require(optimizer in ("adam", "adamw", "sgd"), "optimizer.name", optimizer, "adam, adamw or sgd")
@@ -51,10 +70,12 @@ class DigitClassifier(L.LightningModule):
         require(0 <= momentum < 1, "optimizer.momentum", momentum, "at least 0 and below 1")
         require(schedule in SCHEDULES, "schedule.name", schedule, f"one of {', '.join(SCHEDULES)}")
         require(0 <= warmup < 1, "schedule.warmup", warmup, "at least 0 and below 1")
+        require(0 <= label_smoothing < 1, "model.label_smoothing", label_smoothing, "at least 0 and below 1")
         self.save_hyperparameters(logger=False)
         self.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
         self.total_steps = math.inf
-        self.sums: dict[str, Tensor] = {}
+        self.distillation: Distillation | None = None
+        self.tallies: dict[str, Tally] = {}
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `[N, 10]` for `[N, 28, 28]` or `[N, 1, 28, 28]`, bright ink on dark, uint8 or float from 0 to 1."""
@@ -63,15 +84,19 @@ class DigitClassifier(L.LightningModule):
         return logits.float()
 
     def training_step(self, batch: Batch) -> Tensor:
-        loss, _ = self.score(batch, "train")
+        images, labels = batch
+        logits = self(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.hparams["label_smoothing"])
+        if self.distillation is not None:
+            loss = self.distillation(loss, logits, images)
+        self.tallies["train"].add(loss, logits, labels)
         return loss
 
     def validation_step(self, batch: Batch) -> None:
         self.score(batch, "val")
 
     def test_step(self, batch: Batch) -> None:
-        _, logits = self.score(batch, "test")
-        self.confusion.update(logits, batch[1])
+        self.confusion.update(self.score(batch, "test"), batch[1])
 
     def predict_step(self, batch: Batch | Tensor) -> Tensor:
         """Probabilities `[N, 10]`."""
@@ -79,24 +104,20 @@ class DigitClassifier(L.LightningModule):
         probabilities: Tensor = self(images).softmax(dim=1)
         return probabilities
 
-    def score(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor]:
-        """Mean loss and logits of a batch; loss, hits and images are summed up on the device: nothing waits for it."""
+    def score(self, batch: Batch, stage: str) -> Tensor:
         images, labels = batch
-        logits = self(images)
-        loss = F.cross_entropy(logits, labels)
-        hits = (logits.detach().argmax(dim=1) == labels).sum()
-        images_seen = torch.full_like(loss, len(labels))
-        self.sums[stage] += torch.stack([loss.detach() * len(labels), hits, images_seen])
-        return loss, logits
+        logits: Tensor = self(images)
+        self.tallies[stage].add(F.cross_entropy(logits, labels), logits, labels)
+        return logits
 
     def on_train_epoch_start(self) -> None:
-        self.sums["train"] = torch.zeros(3, device=self.device)
+        self.tallies["train"] = Tally(self.device)
 
     def on_validation_epoch_start(self) -> None:
-        self.sums["val"] = torch.zeros(3, device=self.device)
+        self.tallies["val"] = Tally(self.device)
 
     def on_test_epoch_start(self) -> None:
-        self.sums["test"] = torch.zeros(3, device=self.device)
+        self.tallies["test"] = Tally(self.device)
         # Made only here, or it would stand among the layers in the summary of the network.
         self.confusion = MulticlassConfusionMatrix(10, validate_args=False).to(self.device)
 
@@ -116,7 +137,7 @@ class DigitClassifier(L.LightningModule):
 
         In float64, so that 9,923 of 10,000 reads 0.9923 in the files, and on the CPU, for not every device knows it.
         """
-        loss, hits, images = self.trainer.strategy.reduce(self.sums[stage], reduce_op="sum").tolist()
+        loss, hits, images = self.trainer.strategy.reduce(self.tallies[stage].sums(), reduce_op="sum").tolist()
         share = torch.tensor([loss, hits], dtype=torch.float64) / images
         return {f"{stage}/loss": share[0], f"{stage}/acc": share[1]}
 

@@ -13,14 +13,14 @@ import lightning as L
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import RichModelSummary
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.utilities.model_summary import ModelSummary
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from digitnet import checkpoints, recording
 from digitnet.data import Augmentation, MNISTDataModule
-from digitnet.data.batches import DROPOUT, seeds_at
 from digitnet.errors import UsageError
 from digitnet.models import DigitClassifier
 from digitnet.tensorboard import TensorBoardReport, add_mistakes, add_outcome
@@ -28,27 +28,6 @@ from digitnet.tensorboard import TensorBoardReport, add_mistakes, add_outcome
 Outcome = dict[str, Any]
 
 FINALS = ("val/acc", "val/loss", "test/acc", "test/loss")
-
-
-class SeedByPosition(L.Callback):
-    """Dropout drawn anew for each step of a run, and the same for the same step: a resume needs no saved state."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.seeds: list[int] = []
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        position = self.seed, trainer.current_epoch, trainer.global_rank, DROPOUT
-        self.seeds = seeds_at(*position, count=int(trainer.num_training_batches))
-
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        if pl_module.device.type == "cpu":
-            # torch.manual_seed also formats a stack trace for each absent accelerator: 1.5 ms, as long as an MLP step.
-            torch.default_generator.manual_seed(self.seeds[batch_idx])
-        else:
-            torch.manual_seed(self.seeds[batch_idx])
 
 
 def build(config: DictConfig) -> tuple[MNISTDataModule, DigitClassifier, L.Trainer, recording.Recorder]:
@@ -61,22 +40,27 @@ def build(config: DictConfig) -> tuple[MNISTDataModule, DigitClassifier, L.Train
         model.distillation = make(config.distillation, "distillation")
     if config.compile:
         model.net.compile()
-    callbacks: list[L.Callback] = [recorder, TensorBoardReport(settings(model, data, config)), SeedByPosition(config.seed)]
+    callbacks: list[L.Callback] = [recorder, TensorBoardReport(settings(model, data, config))]
     if config.get("averaging"):
         callbacks.append(make(config.averaging, "averaging"))
-    if config.trainer.get("enable_model_summary", True):
-        callbacks.append(RichModelSummary(max_depth=2))
     return data, model, make_trainer(config.trainer, callbacks), recorder
 
 
 def make_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
     """A Trainer with our callbacks and checkpoint files beside those that the config may ask for."""
     quiet()
+    # Lightning sets this for those who fork. With it, torch looks for a GPU driver on the disk at each optimiser step:
+    # 0.2 ms, a tenth of an MLP step.
+    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     trainer = make(config, "trainer", _partial_=True)
+    progress = trainer.keywords.get("enable_progress_bar", sys.stdout.isatty())
+    # Lightning's choice, Rich, draws at every step: a third of an MLP epoch on a terminal.
+    bars = [TQDMProgressBar(refresh_rate=20)] if progress else []
     given = {
-        "callbacks": callbacks + as_list(trainer.keywords.get("callbacks")),
+        "callbacks": [*callbacks, *bars, *as_list(trainer.keywords.get("callbacks"))],
         "plugins": [checkpoints.AtomicCheckpointIO(), *as_list(trainer.keywords.get("plugins"))],
-        "enable_progress_bar": trainer.keywords.get("enable_progress_bar", sys.stdout.isatty()),
+        "enable_progress_bar": progress,
+        "enable_model_summary": False,  # `run` prints it; a callback would be called six times a step
     }
     try:
         made: L.Trainer = trainer(**given)
@@ -122,6 +106,8 @@ def run(config: DictConfig, test: bool) -> Outcome:
         step = checkpoints.load(last)["global_step"] + 1
         OmegaConf.update(config, "trainer.logger.purge_step", step, force_add=True)
     data, model, trainer, recorder = build(config)
+    if trainer.is_global_zero and config.trainer.get("enable_model_summary", True):
+        print(ModelSummary(model, max_depth=2))
     trainer.fit(model, data, ckpt_path=last, weights_only=True)
     trainer.strategy.barrier()  # the first process may still be writing
     model.load_state_dict(checkpoints.load(recorder.best_path)["state_dict"])

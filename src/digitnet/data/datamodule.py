@@ -1,6 +1,7 @@
 """MNIST for a Lightning Trainer: the official split, with validation carved from the training images."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -47,7 +48,7 @@ class MNISTDataModule(L.LightningDataModule):
         self.split_seed = split_seed
         self.seed = seed
         self.augmentation = augmentation
-        self.parts: dict[str, tuple[Tensor, Tensor]] = {}
+        self.parts: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
 
     def prepare_data(self) -> None:
         """Raises UsageError if a file is missing or damaged."""
@@ -76,16 +77,19 @@ class MNISTDataModule(L.LightningDataModule):
         require(enough, "data.batch_size", size, f"at least {4 * world_size} for {world_size} processes")
         return batches
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        return batch  # it is there
+
     def part(self, name: str) -> tuple[Tensor, Tensor]:
         """All images and labels of train, val or test, moved to the Trainer's device once."""
-        if name not in self.parts:
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        if (name, device) not in self.parts:
             images, labels = mnist.load("test" if name == "test" else "train", self.root)
             if name != "test":
                 chosen = self.split(labels)[name]
                 images, labels = images[chosen], labels[chosen]
-            device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
-            self.parts[name] = images.to(device), labels.long().to(device)
-        return self.parts[name]
+            self.parts[name, device] = images.to(device), labels.long().to(device)
+        return self.parts[name, device]
 
     def split(self, labels: Tensor) -> dict[str, Tensor]:
         """Indices of the images to train and to validate on, disjoint, in ascending order."""

@@ -1,0 +1,37 @@
+"""With averaging=ema, what is validated, kept and tested is the average, batch-norm figures included."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from digitnet import checkpoints, evaluate, train
+from tests.conftest import Run
+
+SMALL = ("model.channels=[4,8,8,8]", "data.train_size=8000", "trainer.max_epochs=2", "averaging.decay=0.9")
+
+
+def test_weights_and_batch_norm_figures_are_averaged(run: Run, tmp_path: Path) -> None:
+    done = run(train, "averaging=ema", *SMALL, "hydra.run.dir=out")
+    assert done.status == 0, done.err
+    checkpoint = checkpoints.load(tmp_path / "out" / "checkpoints" / "last.ckpt")
+    average, current = checkpoint["state_dict"], checkpoint["current_model_state"]
+    assert not any(torch.equal(average[name], current[name]) for name in ("net.0.weight", "net.1.running_mean"))
+
+
+def test_the_test_figures_are_those_of_the_average(run: Run, tmp_path: Path) -> None:
+    assert run(train, "averaging=ema", *SMALL, "hydra.run.dir=out").status == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert json.loads(run(evaluate, "run=out", "json=-").out)["test/acc"] == metrics["test/acc"]
+
+
+@pytest.mark.parametrize("epochs", [1])
+def test_a_resumed_run_ends_where_one_that_never_stopped_does(epochs: int, run: Run, tmp_path: Path) -> None:
+    plan = ("averaging=ema", *SMALL, "schedule.name=constant", "schedule.warmup=0")
+    assert run(train, *plan, "hydra.run.dir=whole").status == 0
+    assert run(train, *plan, f"trainer.max_epochs={epochs}", "hydra.run.dir=cut").status == 0
+    assert run(train, "resume=cut", "trainer.max_epochs=2").status == 0
+    whole, cut = (checkpoints.load(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("whole", "cut"))
+    for kind in ("state_dict", "current_model_state"):
+        assert all(torch.equal(whole[kind][name], cut[kind][name]) for name in whole[kind])

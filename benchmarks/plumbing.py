@@ -1,96 +1,113 @@
-"""What Lightning costs: an epoch of the MLP through the Trainer with logging, checkpoints and progress on, against the
-same network, batches, schedule and validation in a hand-written loop.
+"""What Lightning and the data path cost: an epoch through our Trainer, with logging, checkpoints and progress, against
+the same network, batches, schedule and validation in a hand-written loop; and against torchvision's dataset in a
+DataLoader.
 
-    python benchmarks/plumbing.py                prints the ratio; writes benchmarks/results/plumbing.json
+    python benchmarks/plumbing.py                prints the ratios; writes benchmarks/results/plumbing.json
 """
 
-import argparse
-import json
-import statistics
+import gzip
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import hydra
+import lightning as L
+import measure
 import torch
 import torch.nn.functional as F
+from hydra.utils import instantiate
+from torch.utils.data import DataLoader
+from torchvision.datasets import MNIST
+from torchvision.transforms import ToTensor
 
-from digitnet import MLP, MNISTDataModule, experiment, recording
+from digitnet import MLP, recording
+from digitnet.data import mnist
 
-RATE, BATCH = 2e-3, 128
-
-
-def by_trainer(epochs: int, train_size: int) -> float:
-    """Seconds an epoch, from the end of the first to the end of the last."""
-    with tempfile.TemporaryDirectory() as folder:
-        overrides = [
-            f"folder={folder}",
-            f"trainer.max_epochs={epochs}",
-            "++trainer.accelerator=cpu",
-            f"++data.train_size={train_size}",
-        ]
-        overrides += [
-            "model=mlp",
-            "data.augmentation=null",
-            f"data.batch_size={BATCH}",
-            f"optimizer.lr={RATE}",
-            "++trainer.enable_progress_bar=true",
-        ]
-        with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
-            data, model, trainer, recorder = experiment.build(hydra.compose("train", overrides))
-        trainer.fit(model, data)
-        ends = [row["seconds"] for row in recorder.rows]
-    return (ends[-1] - ends[0]) / (epochs - 1)
+BARE = ("model=mlp", "data.augmentation=null", "data.batch_size=128")
+RECIPES = {"model=cnn": ("model=cnn",), "model=mlp": ("model=mlp",), " ".join(BARE): BARE}
 
 
-def by_hand(epochs: int, train_size: int) -> float:
-    """The same in a loop of one's own."""
-    data = MNISTDataModule(train_size=train_size)
-    (images, labels), (val_images, val_labels) = data.part("train"), data.part("val")
-    model = MLP()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=1e-2, fused=True)
-    steps = -(-len(images) // BATCH)
-    model.total_steps = steps * epochs
+def epoch_by_hand(*overrides: str, epochs: int) -> float:
+    """The same as a loop of one's own, without figures of the training, files or progress."""
+    with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
+        config = hydra.compose("train", [*overrides, "folder=unused"])
+    data, model = instantiate(config.data, _convert_="all"), instantiate(config.model)
+    batches, validation = data.train_dataloader(), data.val_dataloader()
+    settings = config.optimizer
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    model.total_steps = len(batches) * epochs
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, model.rate_at)
     ends = []
-    for _ in range(epochs):
+    for epoch in range(epochs):
+        batches.set_epoch(epoch)
         model.train()
-        for chosen in torch.randperm(len(images)).tensor_split(steps):
-            loss = F.cross_entropy(model(images[chosen]), labels[chosen])
+        for images, labels in batches:
+            loss = F.cross_entropy(model(images), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             scheduler.step()
         model.eval()
         with torch.inference_mode():
-            for part, truth in zip(val_images.split(1000), val_labels.split(1000), strict=True):
-                logits = model(part)
-                F.cross_entropy(logits, truth), (logits.argmax(1) == truth).sum()
+            for images, labels in validation:
+                logits = model(images)
+                F.cross_entropy(logits, labels), (logits.argmax(1) == labels).sum()
         ends.append(time.perf_counter())
     return (ends[-1] - ends[0]) / (epochs - 1)
 
 
+def epoch_by_loader(root: Path, workers: int, batches: int | None) -> float:
+    """What most people write: torchvision's MNIST, a DataLoader, a Trainer as it comes; no validation."""
+    images = MNIST(root, transform=ToTensor())
+    loader = DataLoader(images, batch_size=128, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+    with tempfile.TemporaryDirectory() as folder:
+        recorder = recording.Recorder(Path(folder))
+        trainer = L.Trainer(
+            max_epochs=2, accelerator="cpu", default_root_dir=folder, callbacks=[recorder], limit_train_batches=batches
+        )
+        trainer.fit(MLP(), loader)
+    first, second = (row["seconds"] for row in recorder.rows)
+    return second - first
+
+
+def unpack(root: Path) -> None:
+    """The layout that torchvision reads."""
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for path in (Path(mnist.__file__).parent / "files").glob("*.gz"):
+        (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+
+
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    arguments.add_argument("--repeats", type=int, default=5)
-    arguments.add_argument("--epochs", type=int, default=4)
-    arguments.add_argument("--train-size", type=int, default=55_000)
-    arguments.add_argument("--output", type=Path, default=Path("benchmarks/results/plumbing.json"))
-    chosen = arguments.parse_args()
-    pairs = [
-        (by_trainer(chosen.epochs, chosen.train_size), by_hand(chosen.epochs, chosen.train_size))
-        for _ in range(chosen.repeats)
-    ]
-    ratios = [trainer / hand for trainer, hand in pairs]
-    outcome = {
-        "seconds an epoch (Trainer, by hand)": pairs,
-        "ratios": ratios,
-        "median ratio": statistics.median(ratios),
-    }
-    repeats = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    print(f"Trainer / by hand: {statistics.median(ratios):.2f} (median of {repeats})")
-    chosen.output.parent.mkdir(parents=True, exist_ok=True)
-    chosen.output.write_text(json.dumps(outcome | recording.surroundings(), indent=2) + "\n")
+    parser = measure.arguments(__doc__, "plumbing.json", repeats=5)
+    parser.add_argument("--train-size", type=int, help="fewer images, to try the command")
+    chosen = parser.parse_args()
+    less = () if chosen.train_size is None else (f"++data.train_size={chosen.train_size}",)
+    batches = None if chosen.train_size is None else chosen.train_size // 128
+    cases, rows = {}, []
+    for name, recipe in RECIPES.items():
+        epochs = 2 if "cnn" in name else 4
+        cases[f"Trainer, {name}"] = partial(measure.epoch_by_trainer, *recipe, *less, epochs=epochs)
+        cases[f"by hand, {name}"] = partial(epoch_by_hand, *recipe, *less, epochs=epochs)
+    whole = "Trainer, all 60,000, no validation"
+    cases[whole] = partial(measure.epoch_by_trainer, *BARE, "++data.val_size=0", *less, epochs=3)
+    with tempfile.TemporaryDirectory() as root:
+        unpack(Path(root))
+        for workers in (0, 2):
+            cases[f"DataLoader, {workers} workers"] = partial(epoch_by_loader, Path(root), workers, batches)
+        seconds = measure.interleave(cases, chosen.repeats)
+    for name in RECIPES:
+        rows.append(
+            (f"Trainer ÷ hand-written loop, `{name}`", measure.ratio(seconds, f"Trainer, {name}", f"by hand, {name}"))
+        )
+    for workers in (0, 2):
+        name = f"DataLoader, {workers} workers"
+        rows.append(
+            (f"Lightning with torchvision's dataset and {name} ÷ digitnet", measure.ratio(seconds, name, whole))
+        )
+    measure.show("epoch | ratio", rows)
+    measure.write(chosen.output, {"median ratios": dict(rows), "seconds an epoch": seconds})
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from typing import Any
 
 from digitnet.recording import read_csv
 
-HEAD = ["what", "n", "test accuracy %", "test loss", "val accuracy %", "epochs × s", "threads"]
+HEAD = ["what", "n", "test accuracy %", "95 % interval", "test loss", "val accuracy %", "epochs × s", "threads"]
+T = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262]  # Student's t, 97.5 %, for n from 2 to 10
 
 
 def collect(sweep: Path) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def collect(sweep: Path) -> dict[str, Any]:
     folders = sorted(path.parent for path in sweep.glob("*/metrics.json"))
     lines = (folders[0] / ".hydra" / "overrides.yaml").read_text().splitlines()
     overrides = [line.removeprefix("- ").lstrip("+") for line in lines]
-    shared = [override for override in overrides if not override.startswith(("seed=", "test="))]
+    shared = [override for override in overrides if not override.startswith(("seed=", "test=", "hydra."))]
     return {"overrides": shared, "runs": [outcome(folder) for folder in folders]}
 
 
@@ -36,14 +37,25 @@ def spread(figures: list[float], digits: int) -> str:
     return mean if len(figures) == 1 else f"{mean} ± {statistics.stdev(figures):.{digits}f}"
 
 
+def interval(figures: list[float]) -> str:
+    """Where the mean over all possible seeds lies, if their figures are normally distributed."""
+    if len(figures) < 2:
+        return "–"
+    half = T[min(len(figures), 10) - 2] * statistics.stdev(figures) / len(figures) ** 0.5
+    return f"{statistics.mean(figures) - half:.2f}–{statistics.mean(figures) + half:.2f}"
+
+
 def row(sweep: dict[str, Any]) -> str:
     runs = sweep["runs"]
+    accuracies = [100 * run["test/acc"] for run in runs]
+    validated = [100 * run["val/acc"] for run in runs if "val/acc" in run]
     cells = [
         f"`{' '.join(sweep['overrides'])}`",
         str(len(runs)),
-        spread([100 * run["test/acc"] for run in runs], 2),
+        spread(accuracies, 2),
+        interval(accuracies),
         spread([run["test/loss"] for run in runs], 3),
-        spread([100 * run["val/acc"] for run in runs], 2),
+        spread(validated, 2) if validated else "–",
         f"{runs[0]['epochs']} × {statistics.median(run['seconds an epoch'] for run in runs):.1f}",
         ", ".join(sorted({run["machine"].partition(", ")[2].partition(" ")[0] for run in runs})),
     ]

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from digitnet import train
 from tests.conftest import FAST, Run
@@ -11,13 +12,56 @@ from tests.conftest import FAST, Run
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-def test_the_trainer_is_compared_with_a_hand_written_loop(tmp_path: Path) -> None:
-    command = [sys.executable, BENCHMARKS / "plumbing.py", "--repeats", "1", "--epochs", "2", "--train-size", "2000"]
-    done = subprocess.run([*command, "--output", tmp_path / "out.json"], capture_output=True, text=True, check=True)
-    assert "Trainer / by hand" in done.stdout
-    outcome = json.loads((tmp_path / "out.json").read_text())
-    assert outcome["median ratio"] > 0
+def benchmark(name: str, output: Path, *arguments: object) -> dict[str, Any]:
+    """Runs a benchmark on a few images and gives what it wrote."""
+    command = [sys.executable, BENCHMARKS / name, *map(str, arguments), "--repeats", "1", "--output", output]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| ratio |" in done.stdout or "÷" in done.stdout or "power" in done.stdout
+    outcome: dict[str, Any] = json.loads(output.read_text())
     assert outcome["versions"]["torch"]
+    return outcome
+
+
+def test_the_trainer_is_compared_with_a_hand_written_loop_and_a_dataloader(tmp_path: Path) -> None:
+    ratios = benchmark("plumbing.py", tmp_path / "out.json", "--train-size", 1000)["median ratios"]
+    assert len(ratios) == 5
+    assert all(ratio > 0 for ratio in ratios.values())
+
+
+def test_start_up_and_evaluation_are_measured(tmp_path: Path) -> None:
+    assert len(benchmark("startup.py", tmp_path / "startup.json")["median ratios"]) == 3
+    assert len(benchmark("evaluation.py", tmp_path / "evaluation.json")["median ratios"]) == 2
+
+
+def test_growth_is_measured(tmp_path: Path) -> None:
+    costs = benchmark("scaling.py", tmp_path / "out.json", "--train-size", 2048)["costs"]
+    assert all(cost["seconds"] > 0 and cost["mib"] > 100 for model in costs.values() for cost in model.values())
+
+
+def test_keras_is_timed_from_outside(tmp_path: Path) -> None:
+    """Keras itself is not among the requirements of the tests: a Python that only prints stands in for it."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 21.4\n")
+    python.chmod(0o755)
+    outcome = benchmark("against_keras.py", tmp_path / "out.json", "--keras", python, "--train-size", 1000)
+    assert set(outcome["seconds"]["Keras, cnn"]) == {21.4}
+    assert len(outcome["test/acc of fast"]) == 1
+
+
+def test_a_row_of_seeds_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    """The first run was stopped after its first epoch, the second never began, the third is done."""
+    small = ("model=mlp", "data.train_size=2000", "data.augmentation=null", "trainer.log_every_n_steps=1")
+    seeds = [sys.executable, BENCHMARKS / "seeds.py", tmp_path / "seeds"]
+    subprocess.run([*seeds, "1,3", *small, "trainer.max_epochs=2"], check=True, capture_output=True)
+    (tmp_path / "seeds" / "1" / "metrics.json").unlink()
+    done = (tmp_path / "seeds" / "3" / "metrics.json").stat().st_mtime_ns
+    again = subprocess.run(
+        [*seeds, "1,2,3", *small, "trainer.max_epochs=2"], check=True, capture_output=True, text=True
+    )
+    assert [(tmp_path / "seeds" / seed / "metrics.json").exists() for seed in "123"] == [True] * 3
+    assert (tmp_path / "seeds" / "3" / "metrics.json").stat().st_mtime_ns == done
+    assert again.stdout.count("epoch 1/2") == 1, "only the second started from the beginning"
 
 
 def test_seeds_are_collected_into_a_row(run: Run, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from digitnet.data import Batches
 
@@ -53,3 +55,19 @@ def test_without_a_seed_the_order_is_that_of_the_set() -> None:
 def test_images_and_labels_stay_together() -> None:
     for images, labels in Batches(IMAGES, LABELS, 64, 0):
         assert torch.equal(images[:, 0, 0].int(), labels.int() % 256)
+
+
+def test_what_is_dropped_follows_from_the_position_and_from_nothing_before() -> None:
+    """A resumed run drops what the run that never stopped would have dropped."""
+
+    def dropped(*, disturb: bool) -> list[Tensor]:
+        found = []
+        for _ in Batches(IMAGES, LABELS, 64, shuffle_seed=1):
+            found.append(F.dropout(torch.ones(50)))
+            if disturb:
+                torch.rand(7)
+        return found
+
+    quiet, disturbed = dropped(disturb=False), dropped(disturb=True)
+    assert all(map(torch.equal, quiet, disturbed))
+    assert not torch.equal(quiet[0], quiet[1])

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from digitnet import CNN, MLP, DigitClassifier, MNISTDataModule
-from digitnet.data import mnist
+from digitnet.data import Batches, mnist
 from digitnet.errors import UsageError
 from digitnet.models.classifier import SCHEDULES
 from tests.conftest import quiet_trainer
@@ -173,3 +173,16 @@ def test_a_model_of_ones_own_is_a_few_lines(tmp_path: Path) -> None:
     trainer = quiet_trainer(tmp_path, max_epochs=1)
     trainer.fit(Linear(bias=False, lr=3e-3), MNISTDataModule(train_size=10_000))
     assert trainer.callback_metrics["val/acc"] > 0.8
+
+
+def test_smoothing_touches_the_training_loss_and_nothing_else(tmp_path: Path) -> None:
+    images, labels = mnist.load("train")
+    batches = Batches(images[:100], labels[:100].long(), 100)
+    model = MLP(label_smoothing=0.2, lr=1e-9)
+    trainer = quiet_trainer(tmp_path, max_epochs=1)
+    trainer.fit(model, batches, batches)
+    logits = model(batches.images)
+    smoothed, plain = (F.cross_entropy(logits, batches.labels, label_smoothing=share).item() for share in (0.2, 0.0))
+    assert trainer.callback_metrics["train/loss"].item() == pytest.approx(smoothed, abs=1e-4)
+    assert trainer.callback_metrics["val/loss"].item() == pytest.approx(plain, abs=1e-4)
+    assert abs(smoothed - plain) > 1e-3

@@ -16,5 +16,5 @@ slow:  ## the tests that train for real
 lint:  ## formatting, rules, types
 	ruff format --check . && ruff check . && mypy
 
-bench:  ## an epoch through the Trainer against a hand-written loop
-	python benchmarks/plumbing.py
+bench:  ## what the plumbing, the start, the evaluation and the growth cost; Keras has a command of its own
+	for name in plumbing startup evaluation scaling; do python benchmarks/$$name.py || exit 1; done

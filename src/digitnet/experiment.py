@@ -153,8 +153,9 @@ def test_figures(trainer: L.Trainer, model: DigitClassifier, data: MNISTDataModu
 def settings(model: DigitClassifier, data: MNISTDataModule, config: DictConfig) -> dict[str, Any]:
     """What the HPARAMS tab compares runs by."""
     chosen = {"model": type(model).__name__, "seed": config.seed, "max_epochs": config.trainer.max_epochs}
+    parts = {name: OmegaConf.to_container(config[name]) for name in ("averaging", "distillation") if config.get(name)}
     augmentation = vars(data.augmentation or Augmentation())
-    return chosen | dict(model.hparams) | {"batch_size": data.batch_size, "augmentation": augmentation}
+    return chosen | dict(model.hparams) | {"batch_size": data.batch_size, "augmentation": augmentation} | parts
 
 
 def show(title: str, figures: Outcome) -> None:

@@ -62,7 +62,7 @@ def main() -> None:
             epochs[f"Keras epoch, {recipe}"] = partial(keras_epoch, chosen.keras, recipe, raw, size)
             sizes = ("++data.val_size=0", f"++data.train_size={size}")
             epochs[preset] = partial(measure.epoch_by_trainer, preset, *sizes, epochs=2)
-        seconds |= measure.interleave(epochs, -(-chosen.repeats // 4))
+        seconds |= measure.interleave(epochs, -(-chosen.repeats // 10))
     whole = measure.ratio(seconds, "experiment=fast", "Keras, cnn")
     rows = [("all of `experiment=fast` ÷ one Keras epoch of the CNN", whole)]
     for recipe, preset in EPOCHS.items():

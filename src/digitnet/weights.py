@@ -33,5 +33,6 @@ def load(source: str | Path) -> DigitClassifier:
 def ship(model: DigitClassifier, name: str, card: dict[str, Any], folder: Path = FOLDER) -> None:
     """Writes NAME.safetensors and its card."""
     card = {"model": type(model).__name__, "hyper_parameters": dict(model.hparams)} | card
-    checkpoints.write(folder / f"{name}.safetensors", save(model.state_dict()))
+    packed = {key: weight.contiguous() for key, weight in model.state_dict().items()}
+    checkpoints.write(folder / f"{name}.safetensors", save(packed))
     checkpoints.write(folder / f"{name}.json", (json.dumps(card, indent=2) + "\n").encode())

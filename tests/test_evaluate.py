@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def test_it_leaves_nothing_behind(run: Run, trained: Path) -> None:
     ("override", "answer"),
     [
         ("run=nothing", "no checkpoint there"),
-        ("run=.", "no checkpoint there"),
+        ("run=out/.hydra", "no checkpoint there"),
         ("run=text.ckpt", "not a whole checkpoint"),
         ("run=empty.ckpt", "not a whole checkpoint"),
         ("run=foreign.ckpt", "not a checkpoint that digitnet wrote"),
@@ -113,3 +114,19 @@ def test_a_checkpoint_runs_no_code(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "sentinel").exists()
     torch.load(tmp_path / "evil.ckpt", weights_only=False)
     assert (tmp_path / "sentinel").exists(), "the gadget works, or this test shows nothing"
+
+
+def test_the_runs_of_a_sweep_are_scored_together(run: Run, trained: Path) -> None:
+    """Two copies of one run agree with themselves: the ensemble scores what the run does."""
+    for name in ("0", "1"):
+        copytree(trained, trained.parent / "sweep" / name)
+    alone, together = (json.loads(run(evaluate, f"run={path}", "json=-").out) for path in ("out", "sweep"))
+    assert len(together["checkpoints"]) == 2
+    assert together["test/acc"] == alone["test/acc"]
+    assert together["test/loss"] == pytest.approx(alone["test/loss"], abs=1e-6)
+
+
+def test_shifts_out_of_range_are_refused(run: Run, trained: Path) -> None:
+    done = run(evaluate, "run=out", "tta=9")
+    assert done.status == 2
+    assert "tta=9: must be from 0 to 4 pixels" in done.err

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from digitnet import train
 from tests.conftest import FAST, Run
 
@@ -34,6 +36,7 @@ def test_start_up_and_evaluation_are_measured(tmp_path: Path) -> None:
     assert len(benchmark("evaluation.py", tmp_path / "evaluation.json")["median ratios"]) == 2
 
 
+@pytest.mark.slow  # 24 processes
 def test_growth_is_measured(tmp_path: Path) -> None:
     costs = benchmark("scaling.py", tmp_path / "out.json", "--train-size", 2048)["costs"]
     assert all(cost["seconds"] > 0 and cost["mib"] > 100 for model in costs.values() for cost in model.values())

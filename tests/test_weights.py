@@ -29,7 +29,7 @@ def test_the_shipped_models_are_as_small_as_promised() -> None:
     assert sum(file.stat().st_size for file in weights.FOLDER.iterdir()) <= 5_000_000
 
 
-def test_load_takes_a_run_too(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no checkpoint there"):
         digitnet.load(tmp_path)
 
@@ -37,7 +37,7 @@ def test_load_takes_a_run_too(tmp_path: Path) -> None:
 def test_what_is_shipped_comes_back_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "FOLDER", tmp_path)
     model = digitnet.CNN(channels=[4, 8], hidden=0).eval()
-    weights.ship(model, "tiny", {"note": "untrained"}, tmp_path)
+    weights.ship(model, "tiny", {"note": "untrained"})
     images = mnist.load("test")[0][:16]
     assert torch.equal(digitnet.load("tiny")(images), model(images))
     assert json.loads((tmp_path / "tiny.json").read_text())["note"] == "untrained"

@@ -48,12 +48,12 @@ def build(config: DictConfig) -> tuple[MNISTDataModule, DigitClassifier, L.Train
 def make_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
     """A Trainer with our callbacks and checkpoint files beside those that the config may ask for."""
     quiet()
-    # Lightning sets this for those who fork. With it, torch looks for a GPU driver on the disk at each optimiser step:
-    # 0.2 ms, a tenth of an MLP step.
+    # Lightning sets this for those who fork. With it, torch looks for a GPU driver on the disk at each
+    # optimiser step.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     trainer = make(config, "trainer", _partial_=True)
     progress = trainer.keywords.get("enable_progress_bar", sys.stdout.isatty())
-    # Lightning's choice, Rich, draws at every step: a third of an MLP epoch on a terminal.
+    # Lightning's choice, Rich, is refreshed at every step whatever its refresh_rate says.
     bars = [TQDMProgressBar(refresh_rate=20)] if progress else []
     given = {
         "callbacks": [*callbacks, *bars, *as_list(trainer.keywords.get("callbacks"))],

@@ -30,9 +30,9 @@ def load(source: str | Path) -> DigitClassifier:
     return checkpoints.rebuild(card["model"], card["hyper_parameters"], load_file(path))
 
 
-def ship(model: DigitClassifier, name: str, card: dict[str, Any], folder: Path = FOLDER) -> None:
+def ship(model: DigitClassifier, name: str, card: dict[str, Any]) -> None:
     """Writes NAME.safetensors and its card."""
     card = {"model": type(model).__name__, "hyper_parameters": dict(model.hparams)} | card
     packed = {key: weight.contiguous() for key, weight in model.state_dict().items()}
-    checkpoints.write(folder / f"{name}.safetensors", save(packed))
-    checkpoints.write(folder / f"{name}.json", (json.dumps(card, indent=2) + "\n").encode())
+    checkpoints.write(FOLDER / f"{name}.safetensors", save(packed))
+    checkpoints.write(FOLDER / f"{name}.json", (json.dumps(card, indent=2) + "\n").encode())

@@ -15,8 +15,8 @@ Norm = Literal["batch", "group", "none"]
 class CNN(DigitClassifier):
     """Blocks of convolution, max-pooling, normalisation and ReLU, then a dense layer, dropout and the logits.
 
-    Pooling comes early because what follows then has a quarter of the work (measured: a tenth less time); before a ReLU
-    it gives the same as after one.
+    Pooling comes early because the norm and the ReLU then have a quarter of the work; before a ReLU alone it gives the
+    same as after it.
 
     One number for `kernel_size`, `stride` or `pool` holds for every block; `pool=1` means none, `hidden=0` no dense
     layer. `padding="same"` pads by half a kernel, which keeps the size of the image at stride 1, `"valid"` by nothing.

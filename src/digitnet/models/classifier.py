@@ -27,7 +27,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 class Tally:
-    """What the figures of an epoch are made of, kept as it comes: summing it up would be five more small operations a step."""
+    """What the figures of an epoch are made of, kept as it comes: a sum at each step would be five more operations."""
 
     def __init__(self) -> None:
         self.losses: list[Tensor] = []

@@ -77,10 +77,3 @@ def test_a_config_is_short_and_restates_no_default_of_a_trainer(path: Path) -> N
     signature = inspect.signature(L.Trainer).parameters
     for name, value in (trainer or {}).items():
         assert name == "_target_" or signature[name].default != value
-
-
-def test_a_compiled_network_keeps_the_names_of_its_weights(tmp_path: Path) -> None:
-    plain, compiled = compose(tmp_path), compose(tmp_path, "compile=true")
-    assert compiled.model.net._compiled_call_impl is not None
-    assert plain.model.net._compiled_call_impl is None
-    assert compiled.model.state_dict().keys() == plain.model.state_dict().keys()

@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks import LambdaCallback, TQDMProgressBar
 from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -37,9 +37,10 @@ def build(config: DictConfig) -> tuple[MNISTDataModule, DigitClassifier, L.Train
     recorder = recording.Recorder(Path(config.folder))
     if config.get("distillation"):
         model.distillation = make(config.distillation, "distillation")
-    if config.compile:
-        model.net.compile()
     callbacks: list[L.Callback] = [recorder, TensorBoardReport(settings(model, data, config))]
+    if config.compile:
+        # Not before the graph was traced for TensorBoard: a compiled network cannot be.
+        callbacks.append(LambdaCallback(on_train_start=lambda trainer, module: module.net.compile()))
     if config.get("averaging"):
         callbacks.append(make(config.averaging, "averaging"))
     return data, model, make_trainer(config.trainer, callbacks), recorder

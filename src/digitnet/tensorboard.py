@@ -21,7 +21,7 @@ OVERLAYS = {
 
 
 class TensorBoardReport(L.Callback):
-    """Training over validation on one chart, the learning rate, and a batch as the network sees it."""
+    """The graph, training over validation on one chart, the learning rate, and a batch as the network sees it."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = settings
@@ -34,6 +34,8 @@ class TensorBoardReport(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if (writer := writer_of(trainer)) is None or trainer.global_step:  # a resumed run has them already
             return
+        # Lightning's log_graph draws it again before the test, when the network may be compiled and cannot be traced.
+        writer.add_graph(pl_module, pl_module.example_input_array.to(pl_module.device))
         writer.add_custom_scalars({"training and validation": OVERLAYS})
         images, _ = next(iter(trainer.train_dataloader))  # type: ignore[arg-type]
         pixels = images[:64].float() / (255 if images.dtype == torch.uint8 else 1)

@@ -1,41 +1,87 @@
-"""The one way in and out of a checkpoint file: whole or not at all, and nothing in it but plain data."""
+"""The one way in and out of a checkpoint file: whole or not at all, plain data, not a byte changed on the way."""
 
+import hashlib
 import io
 import os
+import pickletools
+import re
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from torch import Tensor
 
-from digitnet.errors import UsageError
+from digitnet.errors import RunError, UsageError
 from digitnet.models import MODELS, DigitClassifier
+
+LIMIT = 2**28  # bytes of a checkpoint, and of the tensors in it: a hundred times what digitnet's own networks need
+SEAL = b"digitnet sha256 "  # and 64 hexadecimal digits: the end of a file written here, a comment to zip readers
+NAMES = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage")  # in a checkpoint
+STAGED = ".{name}.{pid}.part"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning stages a checkpoint in the system's temporary folder, often another disk, from where moving is copying:
-    a kill in that moment destroys the old file as well (fsspec #1827).
+    a kill in that moment destroys the old file as well (fsspec #1827). It swallows a PermissionError (#21800), and
+    torch reads on over changed bytes (pytorch #126952).
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        write(Path(path), buffer.getbuffer())
+        write(Path(path), sealed(buffer.getvalue()))
+
+    def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
+        return load(Path(path))
 
 
-def write(path: Path, content: bytes | memoryview) -> None:
-    """Replaces the file at once: whoever reads, whenever the power fails, sees all of the old or all of the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
+def write(path: Path, content: bytes) -> None:
+    """Replaces the file at once: whoever reads, whenever the process dies, sees all of the old or all of the new.
+
+    Raises RunError if the disk does not take it; the old file stays as it was.
+    """
+    staged = path.with_name(STAGED.format(name=path.name, pid=os.getpid()))
     try:
-        with staged.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with staged.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            staged.replace(path)
+        finally:
+            staged.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror}); make room there, then resume the run") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """A new name is safe from a power failure only when its folder is on the disk as well."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
     finally:
-        staged.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def sweep_leftovers(folder: Path) -> None:
+    """What processes killed in the middle of `write` have left."""
+    for leftover in folder.rglob(STAGED.format(name="*", pid="*")):
+        leftover.unlink(missing_ok=True)
+
+
+def sealed(archive: bytes) -> bytes:
+    """The zip archive with its SHA-256 in the comment at its end, which zip readers, torch's too, pass over."""
+    size = len(SEAL) + 64
+    if not archive.endswith(bytes(2)):
+        raise ValueError("not a zip archive without a comment")
+    body = archive[:-2] + size.to_bytes(2, "little") + SEAL
+    return body + hashlib.sha256(body).hexdigest().encode()
 
 
 def require_writable(folder: Path, name: str) -> None:
@@ -59,28 +105,83 @@ def find(run: Path) -> Path:
 def load(path: Path) -> dict[str, Any]:
     """What a digitnet checkpoint holds, on the CPU. Raises UsageError for any other file; runs no code from it."""
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        content = verified(path)
+        # First its outline alone: a tensor may claim more than its file holds, and be given the memory.
+        claimed = torch.load(io.BytesIO(content), map_location="meta", weights_only=True)
+        if size_of(claimed) > len(content):
+            raise ValueError("tensors larger than the file")
+        checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the broken bytes lead to: ten kinds were seen
-        raise UsageError(f"{path}: not a whole checkpoint that digitnet wrote ({type(error).__name__})") from error
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise UsageError(f"{path}: not a whole checkpoint that digitnet wrote ({reason})") from error
     if not isinstance(checkpoint, dict) or not {"digitnet_model", "state_dict", "hyper_parameters"} <= set(checkpoint):
         raise UsageError(f"{path}: not a checkpoint that digitnet wrote; train one with `python -m digitnet.train`")
+    if not is_finite(checkpoint["state_dict"]):
+        raise UsageError(f"{path}: its weights are not finite numbers; train again")
     return checkpoint
+
+
+def is_finite(weights: Mapping[str, Tensor]) -> bool:
+    checked = [weight.isfinite().all() for weight in weights.values() if weight.is_floating_point()]
+    return bool(torch.stack(checked).all())
+
+
+def verified(path: Path) -> bytes:
+    """The bytes of a zip archive that has not been changed, unpacks to no more than it is, and names no code.
+
+    A file of Lightning's own writing has no seal; then the checksums that zip keeps of its members must do, which miss
+    a change between the members. Raises ValueError or what zipfile does.
+    """
+    if path.stat().st_size > LIMIT:
+        raise ValueError(f"more than {LIMIT} bytes")
+    content = path.read_bytes()
+    body, digest = content[:-64], content[-64:]
+    is_sealed = body.endswith(SEAL)
+    if is_sealed and hashlib.sha256(body).hexdigest().encode() != digest:
+        raise ValueError("damaged: its SHA-256 is another")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise ValueError("a compressed archive")
+        if not is_sealed and (bad := archive.testzip()):
+            raise ValueError(f"damaged: {bad}")
+        for member in archive.namelist():
+            if member.endswith("/data.pkl"):
+                require_plain(archive.read(member))
+    return content
+
+
+def require_plain(instructions: bytes) -> None:
+    """What torch itself lets a file call is more: a few bytes of `bytearray` could ask for all memory."""
+    for instruction, argument, _ in pickletools.genops(instructions):
+        if "GLOBAL" in instruction.name and not NAMES.fullmatch(str(argument)):
+            raise ValueError(f"it names {argument}, which is no data")
+
+
+def size_of(content: Any) -> int:
+    """Bytes of all tensors in there, each counted as if nothing were shared."""
+    if isinstance(content, Tensor):
+        return content.nbytes
+    parts = content.values() if isinstance(content, Mapping) else content if isinstance(content, list | tuple) else ()
+    return sum(size_of(part) for part in parts)
 
 
 def restore(path: Path) -> DigitClassifier:
     """The model in a checkpoint, in evaluation mode."""
     checkpoint = load(path)
     name = checkpoint["digitnet_model"]
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise UsageError(f"{path}: holds a {name}, but digitnet.models.MODELS knows only {', '.join(MODELS)}")
     try:
         return rebuild(name, checkpoint["hyper_parameters"], checkpoint["state_dict"])
-    except (RuntimeError, TypeError) as error:
-        raise UsageError(f"{path}: does not fit {name} of this version of digitnet ({error})") from error
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"{path}: does not fit {name} of this version of digitnet ({reason})") from error
 
 
 def rebuild(name: str, hyper_parameters: dict[str, Any], state_dict: dict[str, Any]) -> DigitClassifier:
-    """A model by its name in the closed list."""
+    """A model by its name in the closed list. Raises what torch does if the weights are not those of such a model."""
+    with torch.device("meta"):  # takes no memory, so numbers out of a file may say what they like
+        MODELS[name](**hyper_parameters).load_state_dict(state_dict, assign=True)
     model = MODELS[name](**hyper_parameters)
     model.load_state_dict(state_dict)
     return model.eval()

@@ -1,8 +1,10 @@
 """How the Hydra commands behave: input is checked before anything is made, and the exit status says what happened.
 
-0 done; 1 failed while running; 2 the input is wrong (one line says what, where and what to do); 130 interrupted.
+0 done; 1 failed while running; 2 the input is wrong (one line says what, where and what to do); 130 interrupted, 143
+terminated, with the state of a training run on file.
 """
 
+import functools
 import os
 import re
 import sys
@@ -15,14 +17,19 @@ import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from digitnet.errors import UsageError
+from digitnet import signals
+from digitnet.errors import RunError, UsageError
 
+WRONG_INPUT = (UsageError, HydraException, OmegaConfBaseException)
+EXPECTED = (*WRONG_INPUT, RunError, OSError)
 PATHS = "run|resume|json|plots|data.root|hydra.run.dir|hydra.sweep.dir"
 
 Check = Callable[[DictConfig], None]
@@ -36,19 +43,42 @@ def run(config_name: str, task: Callable[[DictConfig], Any], check: Check, rewri
     """
     show_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on to us instead of exiting with 1 for all of them
+    failures: list[tuple[str, Exception]] = []
     try:
-        sys.argv[1:] = checked(sys.argv[1:], config_name, check, rewrite)
-        hydra.main(version_base="1.3", config_path="pkg://digitnet.configs", config_name=config_name)(task)()
-    except (UsageError, HydraException, OmegaConfBaseException) as error:
-        if show_traceback:
-            traceback.print_exc()
-        message, *_ = str(error).split("Config search path")  # Hydra's list of folders says nothing to a user
-        sys.stderr.write(f"digitnet: error: {' '.join(message.split())}\n")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except SystemExit as stop:  # what Lightning makes of Ctrl-C
-        sys.exit(130 if isinstance(stop.__context__, KeyboardInterrupt) else stop.code)
+        with signals.handled():
+            sys.argv[1:] = checked(sys.argv[1:], config_name, check, rewrite)
+            job = remembering(failures, task)
+            hydra.main(version_base="1.3", config_path="pkg://digitnet.configs", config_name=config_name)(job)()
+    except Exception as error:
+        if not failures and not isinstance(error, EXPECTED):
+            raise
+        for name, failure in failures or [("", error)]:
+            answer(name, failure, show_traceback)
+        sys.exit(2 if isinstance(error, WRONG_INPUT) and not failures else 1)
+
+
+def answer(job: str, error: Exception, show_traceback: bool) -> None:
+    """One line for what a user can do something about; the traceback comes first for all else."""
+    if show_traceback or not isinstance(error, EXPECTED):
+        traceback.print_exception(error)
+    message, *_ = str(error).split("Config search path")  # Hydra's list of folders says nothing to a user
+    sys.stderr.write(f"digitnet: error: {' '.join(f'{job}{message}'.split())}\n")
+
+
+def remembering(failures: list[tuple[str, Exception]], task: Callable[[DictConfig], Any]) -> Callable[..., Any]:
+    """Hydra goes on with a sweep after a failure, and tells of the first one only (#2284)."""
+
+    @functools.wraps(task)
+    def job(config: DictConfig) -> Any:
+        try:
+            return task(config)
+        except Exception as error:
+            hydra_config = HydraConfig.get()
+            if hydra_config.mode == RunMode.MULTIRUN:
+                failures.append((f"job {hydra_config.job.num} ({hydra_config.job.override_dirname}): ", error))
+            raise
+
+    return job
 
 
 def checked(arguments: list[str], config_name: str, check: Check, rewrite: Rewrite) -> list[str]:
@@ -64,8 +94,8 @@ def checked(arguments: list[str], config_name: str, check: Check, rewrite: Rewri
         loader = GlobalHydra.instance().config_loader()
         groups = loader.list_groups("")
         overrides = OverridesParser.create(loader).parse_overrides(texts)
-        for job in jobs(overrides) if options.multirun else [texts]:
-            config = compose_checked(options.config_name or config_name, job, groups, extra)
+        for number, job in enumerate(jobs(overrides) if options.multirun else [texts]):
+            config = compose_checked(options.config_name or config_name, job, groups, extra, number)
             if "LOCAL_RANK" not in os.environ:  # a run's first process checks for the others
                 check(config)
     return flags + [
@@ -74,7 +104,7 @@ def checked(arguments: list[str], config_name: str, check: Check, rewrite: Rewri
     ]
 
 
-def compose_checked(name: str, texts: list[str], groups: list[str], extra: list[str]) -> DictConfig:
+def compose_checked(name: str, texts: list[str], groups: list[str], extra: list[str], number: int) -> DictConfig:
     """The config of one job, its keys and types checked. Values get `++`: Hydra knows only keys that a config lists."""
     from digitnet.overrides import check_key, check_types, suggest  # read the targets' signatures, so import torch
 
@@ -94,8 +124,11 @@ def compose_checked(name: str, texts: list[str], groups: list[str], extra: list[
         check_key(override.key_or_group, base, groups)
     forced = [f"++{override.input_line}" for override in values]
     config = hydra.compose(name, shaping + forced + extra, return_hydra_config=True)
-    if "folder" in config:
-        config.folder = config.hydra.run.dir
+    if "folder" in config:  # as it will be
+        config.hydra.job.num = number
+        in_sweep = config.hydra.mode == RunMode.MULTIRUN
+        sweep = config.hydra.sweep
+        config.folder = f"{sweep.dir}/{sweep.subdir}" if in_sweep else config.hydra.run.dir
     check_types(config)
     return config
 

@@ -1,15 +1,19 @@
 """From a composed config to a finished run folder."""
 
+import json
 import logging
 import os
 import shlex
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from filelock import FileLock, Timeout
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import LambdaCallback, TQDMProgressBar
@@ -18,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from digitnet import checkpoints, recording
+from digitnet import checkpoints, recording, signals
 from digitnet.data import Augmentation, MNISTDataModule
 from digitnet.errors import UsageError
 from digitnet.models import DigitClassifier
@@ -99,7 +103,42 @@ def quiet() -> None:
 
 
 def run(config: DictConfig, test: bool) -> Outcome:
-    """Fits, scores the chosen checkpoint, fills the run folder, and returns what its metrics.json holds."""
+    """Fits, scores the chosen checkpoint, fills the run folder, and returns what its metrics.json holds.
+
+    In a sweep that is started again, a job that was finished returns what it had found.
+    """
+    with only_one(Path(config.folder)):
+        checkpoints.sweep_leftovers(Path(config.folder))
+        return found(config) or fit_and_score(config, test)
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Raises UsageError while another process trains in the folder. The lock ends with the process that holds it."""
+    if "LOCAL_RANK" in os.environ or not folder.is_dir():  # a run's first process locks for the others
+        yield
+        return
+    try:
+        with FileLock(folder / ".lock", blocking=False):
+            yield
+    except Timeout as error:
+        raise UsageError(f"{folder}: another process trains there; wait for it, or choose another folder") from error
+
+
+def found(config: DictConfig) -> Outcome | None:
+    """The outcome of a run that has gone as far as the config asks for, or None."""
+    folder = Path(config.folder)
+    path, last = folder / "metrics.json", folder / "checkpoints" / "last.ckpt"
+    if not (path.is_file() and last.is_file()):
+        return None
+    outcome: Outcome = json.loads(path.read_text())
+    checkpoint = checkpoints.load(last)
+    epochs, steps = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"], checkpoint["global_step"]
+    limits = (config.trainer.get("max_epochs") or -1, epochs), (config.trainer.get("max_steps") or -1, steps)
+    return outcome if outcome["steps"] == steps and any(0 < limit <= done for limit, done in limits) else None
+
+
+def fit_and_score(config: DictConfig, test: bool) -> Outcome:
     last = checkpoint_to_resume(config)
     if last and str(config.trainer.get("logger")).count("TensorBoardLogger"):
         # Of what was logged after this checkpoint, the curves forget all.
@@ -108,12 +147,20 @@ def run(config: DictConfig, test: bool) -> Outcome:
     data, model, trainer, recorder = build(config)
     if trainer.is_global_zero and config.trainer.get("enable_model_summary", True):
         print(ModelSummary(model, max_depth=2))
-    trainer.fit(model, data, ckpt_path=last, weights_only=True)
+    try:
+        with signals.postponed():
+            trainer.fit(model, data, ckpt_path=last, weights_only=True)
+    except signals.Stopped:
+        if trainer.is_global_zero:
+            place = shlex.quote(os.path.relpath(config.folder))
+            sys.stderr.write(f"digitnet: stopped at step {trainer.global_step}; resume={place} goes on from there\n")
+        raise
     trainer.strategy.barrier()  # the first process may still be writing
     model.load_state_dict(checkpoints.load(recorder.best_path)["state_dict"])
     outcome: Outcome = {
         "model": type(model).__name__,
         "epoch": recorder.best["epoch"] + 1,
+        "steps": trainer.global_step,
         **{name: recorder.best[name] for name in FINALS if name in recorder.best},
         "train/seconds": recorder.seconds,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -137,9 +184,12 @@ def run(config: DictConfig, test: bool) -> Outcome:
 
 
 def checkpoint_to_resume(config: DictConfig) -> Path | None:
-    """None for a new run, and for one that was stopped before its first checkpoint."""
+    """None for a new run, and for one that was stopped before its first checkpoint.
+
+    What a sweep finds in its folder is its own: it is checked to be before.
+    """
     last = Path(config.folder) / "checkpoints" / "last.ckpt"
-    return last if config.resume and last.exists() else None
+    return last if last.exists() else None
 
 
 def test_figures(trainer: L.Trainer, model: DigitClassifier, data: MNISTDataModule) -> Outcome:

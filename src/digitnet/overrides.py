@@ -56,6 +56,7 @@ def parameters(node: DictConfig) -> dict[str, Any]:
         target = pkgutil.resolve_name(node._target_)
     except Exception as error:
         raise UsageError(f"_target_={node._target_}: cannot be imported") from error
+    require_part(node._target_, target)
     found: dict[str, Any] = {}
     for function in initialisers(target):
         signature = inspect.signature(function)
@@ -68,6 +69,22 @@ def parameters(node: DictConfig) -> dict[str, Any]:
         if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
             return found
     return found | {"**": Any}
+
+
+def require_part(name: str, target: Any) -> None:
+    """A config may build the parts of an experiment, and nothing else that can be imported."""
+    import lightning.pytorch as L
+    from lightning.fabric.plugins import ClusterEnvironment
+    from lightning.pytorch import accelerators, loggers, plugins, profilers, strategies
+
+    import digitnet
+    from digitnet.models import Distillation
+
+    ours = (L.LightningModule, L.LightningDataModule, L.Trainer, digitnet.Augmentation, Distillation)
+    hardware = (accelerators.Accelerator, strategies.Strategy, ClusterEnvironment, plugins.Precision, plugins.LayerSync)
+    kinds = (*ours, *hardware, L.Callback, loggers.Logger, profilers.Profiler, plugins.CheckpointIO)
+    if not (target is digitnet.load or (inspect.isclass(target) and issubclass(target, kinds))):
+        raise UsageError(f"_target_={name}: is no model, data module, callback, logger or other part of a Trainer")
 
 
 def initialisers(target: Any) -> list[Callable[..., Any]]:

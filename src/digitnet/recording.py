@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import platform
 import time
 from importlib.metadata import version
@@ -13,7 +14,9 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from digitnet import checkpoints
+from digitnet import checkpoints, signals
+from digitnet.errors import RunError
+from digitnet.models import DigitClassifier
 
 Row = dict[str, float]
 
@@ -23,6 +26,7 @@ class Recorder(Checkpoint):
 
     Lightning's ModelCheckpoint saves its "last" only when it saves a "best" too, keeps nothing without validation, and
     forgets the best score when a run goes on elsewhere. Here the rows of all epochs are the state, in the checkpoint.
+    Nothing is saved of a run that has diverged. A signal is answered at the next batch, with the state on file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,6 +36,7 @@ class Recorder(Checkpoint):
         self.rows: list[Row] = []
         self.validation: Row = {}
         self.seconds_before = 0.0  # spent by earlier stretches of a resumed run
+        self.planned_steps: float | None = None  # by the run that is resumed
         self.started: float | None = None
 
     @property
@@ -44,16 +49,52 @@ class Recorder(Checkpoint):
         return self.seconds_before + (0.0 if self.started is None else time.perf_counter() - self.started)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "seconds": self.seconds}
+        kept = {"rows": self.rows, "validation": self.validation, "planned_steps": self.planned_steps}
+        return kept | {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows, self.seconds_before = state_dict["rows"], state_dict["seconds"]
+        self.rows, self.validation = state_dict["rows"], state_dict["validation"]
+        self.planned_steps, self.seconds_before = state_dict["planned_steps"], state_dict["seconds"]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        signals.listen_again()
+        steps = trainer.estimated_stepping_batches
+        if self.planned_steps not in (None, steps) and trainer.is_global_zero:
+            print(
+                f"planned for {self.planned_steps} steps, now for {steps}: from here on the learning rate is that of a "
+                "run planned so long, and the outcome that of neither"
+            )
+        self.planned_steps = steps
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if self.started is None:
             self.started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """At the last batch of an epoch the epoch's end is near, and after it there is less to repeat."""
+        done = batch_idx + 1
+        whole = done % trainer.accumulate_grad_batches == 0  # gradients gathered so far are not saved
+        if whole and done < trainer.num_training_batches and stop_asked(trainer, done):
+            self.save(trainer, pl_module, self.last_path)
+            signals.stop()
+
+    def save(self, trainer: L.Trainer, pl_module: L.LightningModule, path: Path) -> None:
+        """Raises RunError instead if a weight or a figure is no number any more."""
+        figures = self.rows[-1] if self.rows else {}
+        wrong = [name for name, figure in figures.items() if not math.isfinite(figure)]
+        assert isinstance(pl_module, DigitClassifier)
+        if pl_module.has_diverged():
+            wrong.append("a weight or the running loss")
+        if wrong:
+            raise RunError(
+                f"diverged in epoch {trainer.current_epoch + 1}: {wrong[0]} is not finite; try a lower optimizer.lr "
+                f"than {pl_module.hparams['lr']:g}. What {self.folder} holds is from before"
+            )
+        trainer.save_checkpoint(path)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.sanity_checking:
@@ -67,16 +108,29 @@ class Recorder(Checkpoint):
         self.validation = {}
         improved = self.best is self.rows[-1]
         # The best goes first: whoever is cut off before the last follows repeats this epoch, and loses nothing.
-        trainer.save_checkpoint(self.best_path if improved else self.last_path)
+        self.save(trainer, pl_module, self.best_path if improved else self.last_path)
         if trainer.is_global_zero:
             if improved:
                 checkpoints.write(self.last_path, self.best_path.read_bytes())
             write_csv(self.folder / "metrics.csv", self.rows)
             if trainer.progress_bar_callback is None:
                 print(describe(self.rows[-1], trainer.max_epochs), flush=True)
+        if stop_asked(trainer):
+            trainer.should_stop = True  # once the loggers have the epoch's figures
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.seconds_before, self.started = self.seconds, None
+
+
+def stop_asked(trainer: L.Trainer, step: int = 0) -> bool:
+    """Whether a signal came; several processes agree on it every ten steps, or one would leave and hang the others."""
+    if trainer.world_size == 1:
+        return signals.State.received is not None
+    if step % 10:
+        return False
+    received = torch.tensor(signals.State.received or 0, device=trainer.strategy.root_device)
+    signals.State.received = int(trainer.strategy.reduce(received, reduce_op="max")) or None
+    return signals.State.received is not None
 
 
 def describe(row: Row, epochs: int | None) -> str:

@@ -35,6 +35,7 @@ class TensorBoardReport(L.Callback):
         if (writer := writer_of(trainer)) is None or trainer.global_step:  # a resumed run has them already
             return
         # Lightning's log_graph draws it again before the test, when the network may be compiled and cannot be traced.
+        assert isinstance(pl_module.example_input_array, torch.Tensor)
         writer.add_graph(pl_module, pl_module.example_input_array.to(pl_module.device))
         writer.add_custom_scalars({"training and validation": OVERLAYS})
         images, _ = next(iter(trainer.train_dataloader))  # type: ignore[arg-type]
@@ -47,6 +48,10 @@ class TensorBoardReport(L.Callback):
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if trainer.global_step % every == 0 and (writer := writer_of(trainer)):
             writer.add_scalar("lr", trainer.optimizers[0].param_groups[0]["lr"], trainer.global_step)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        if writer := writer_of(trainer):
+            writer.flush()  # a run that is killed and resumed has all points of before
 
 
 def writer_of(trainer: L.Trainer) -> SummaryWriter | None:

@@ -1,6 +1,8 @@
 """Trains a digit classifier: `python -m digitnet.train model=cnn`, with any override of configs/train.yaml."""
 
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -10,6 +12,11 @@ from digitnet import commands
 from digitnet.errors import UsageError, require
 
 # The parts that need torch are imported where they are used: `--help` does not wait for them.
+if TYPE_CHECKING:
+    from digitnet.models import DigitClassifier
+
+CHANGEABLE = r"\+*(resume|test|compile|trainer|hydra)\b"
+FOREIGN = r"^~?hydra|_target_\W+(?!digitnet\.|lightning\.)"
 
 
 def main() -> None:
@@ -29,33 +36,62 @@ def check(config: DictConfig) -> None:
     """Tries everything that a run needs and leaves no trace. Raises UsageError."""
     from digitnet import checkpoints, experiment
 
-    sweep = config.hydra.mode == RunMode.MULTIRUN
+    sweep, folder = config.hydra.mode == RunMode.MULTIRUN, Path(config.folder)
     require(config.test in (None, True, False), "test", config.test, "true, false or null")
     require(not (sweep and config.resume), "resume", config.resume, "given to one run, not to a sweep")
-    folder = Path(config.hydra.sweep.dir if sweep else config.folder)
-    if not config.resume and any(folder.glob("*/checkpoints" if sweep else "checkpoints")):
-        raise UsageError(f"{folder} already holds a run: go on with it by resume={folder}, or choose another folder")
+    if (folder / "checkpoints").exists() and not config.resume:
+        if not sweep:
+            raise UsageError(f"{folder} already holds a run: go on with it by resume={folder}, or take another folder")
+        if sorted(config.hydra.overrides.task) != sorted(recorded_overrides(folder, "hydra.sweep.dir")):
+            raise UsageError(f"{folder} holds a run of another sweep; repeat that, or take another hydra.sweep.dir")
     checkpoints.require_writable(folder, "hydra.sweep.dir" if sweep else "hydra.run.dir")
-    if last := experiment.checkpoint_to_resume(config):
-        checkpoints.load(last)
-    data, _, trainer, _ = experiment.build(config)
+    data, model, trainer, _ = experiment.build(config)
     data.prepare_data()
+    if (folder / ".lock").exists():
+        with experiment.only_one(folder):
+            pass
+    if last := experiment.checkpoint_to_resume(config):
+        require_same(model, checkpoints.load(last), bool(config.get("averaging")), folder)
+    if config.resume and experiment.found(config):
+        print(f"{folder} is finished; trainer.max_epochs=N beside resume={folder} extends it")
+        raise SystemExit(0)
     require(trainer.max_epochs != 0 and trainer.limit_train_batches != 0, "trainer.max_epochs", 0, "at least 1")
     require(not sweep or trainer.world_size == 1, "trainer.devices", trainer.world_size, "1: -m runs in one process")
 
 
 def with_recorded(overrides: list[str]) -> list[str]:
-    """`resume=DIR` stands for what the run in DIR was started with; what is given beside it now comes on top."""
+    """`resume=DIR` stands for what the run in DIR was started with; beside it, how long and on what it runs may change.
+
+    Who hands a run on must not be able to make it run code: what it builds has to come from digitnet or Lightning.
+    """
     given = dict(override.partition("=")[::2] for override in overrides)
     if not given.get("resume"):
         return overrides
     folder = Path(given["resume"].strip("'\""))
-    record = folder / ".hydra" / "overrides.yaml"
-    if not record.is_file():
-        raise UsageError(f"resume={folder}: no run there, {record} is missing")
-    recorded = [str(line) for line in OmegaConf.load(record)]
-    kept = [line for line in recorded if line.lstrip("+").partition("=")[0] not in (*given, "resume")]
+    recorded = [line.lstrip("+") for line in recorded_overrides(folder, "resume")]
+    for line in overrides:
+        if line.lstrip("+") not in recorded and not re.match(CHANGEABLE, line):
+            raise UsageError(f"resume={folder} goes on as it began: {line} cannot change; trainer.…, test, compile may")
+    kept = [line for line in recorded if line.partition("=")[0] not in (*given, "resume")]
+    for line in kept:
+        if re.search(FOREIGN, line):
+            raise UsageError(f"resume={folder}: was started with {line}; say that again beside it if you trust it")
     return [*kept, *overrides] + ([] if "hydra.run.dir" in given else [f"hydra.run.dir={folder}"])
+
+
+def recorded_overrides(folder: Path, name: str) -> list[str]:
+    record = folder / ".hydra" / "overrides.yaml"
+    try:
+        return [str(line) for line in OmegaConf.load(record)]
+    except Exception as error:  # whatever a YAML parser has against the bytes
+        raise UsageError(f"{name}={folder}: no run there, {record} is missing or damaged") from error
+
+
+def require_same(model: "DigitClassifier", checkpoint: dict[str, Any], averaging: bool, folder: Path) -> None:
+    """Raises UsageError if the configs have changed since the run was started, so that they make another network."""
+    then = checkpoint["digitnet_model"], checkpoint["hyper_parameters"], "current_model_state" in checkpoint
+    now = type(model).__name__, dict(model.hparams), averaging
+    require(then == now, "resume", folder, f"a run of {now}, as the configs are now; it was one of {then}")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ class Batches:
     rank: int = 0
     world_size: int = 1
     epoch: int = 0
+    step: int = 0  # batches handed out in this epoch
+    resumed: dict[str, int] | None = None  # position of the run that goes on
 
     batch_sampler = None  # Lightning asks for both, and calls set_epoch on what it finds
 
@@ -40,6 +42,12 @@ class Batches:
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "step": self.step}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.resumed = state_dict
+
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
 
@@ -47,7 +55,8 @@ class Batches:
         order = self.order()
         if self.shuffle_seed is not None:
             seeds = seeds_at(self.shuffle_seed, self.epoch, self.rank, STEPS, count=2 * len(self))
-        for step in range(len(self)):
+        for step in range(self.first_step(), len(self)):
+            self.step = step + 1
             start, end = share(len(self.images), step, len(self))
             first, last = share(end - start, self.rank, self.world_size)
             chosen = order[start + first : start + last]
@@ -57,6 +66,11 @@ class Batches:
                     images = self.augmentation(images, seeds[2 * step])
                 reseed(images.device, seeds[2 * step + 1])
             yield images, labels
+
+    def first_step(self) -> int:
+        """Not 0 once: when a run goes on in the middle of this epoch."""
+        resumed, self.resumed = self.resumed, None
+        return resumed["step"] if resumed and resumed["epoch"] == self.epoch else 0
 
     def order(self) -> Tensor:
         if self.shuffle_seed is None:

@@ -39,6 +39,16 @@ class Tally:
         self.logits.append(logits.detach())
         self.labels.append(labels)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Of an epoch that is not over; the loss of each batch apart, for a sum of sums may round differently."""
+        parts = {"losses": torch.stack(self.losses), "logits": torch.cat(self.logits), "labels": torch.cat(self.labels)}
+        return {name: part.cpu() for name, part in parts.items()} | {"sizes": [len(labels) for labels in self.labels]}
+
+    def load_state_dict(self, state_dict: dict[str, Any], device: torch.device) -> None:
+        losses, logits, labels = (state_dict[name].to(device) for name in ("losses", "logits", "labels"))
+        sizes = state_dict["sizes"]
+        self.losses, self.logits, self.labels = [*losses], [*logits.split(sizes)], [*labels.split(sizes)]
+
     def sums(self) -> Tensor:
         """Loss, hits and images, on the device."""
         sizes = torch.tensor([len(labels) for labels in self.labels], dtype=torch.float64)
@@ -81,6 +91,7 @@ class DigitClassifier(L.LightningModule):
         self.total_steps = math.inf
         self.distillation: Distillation | None = None
         self.tallies: dict[str, Tally] = {}
+        self.resumed_tally: dict[str, Any] | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `[N, 10]` for `[N, 28, 28]` or `[N, 1, 28, 28]`, bright ink on dark, uint8 or float from 0 to 1."""
@@ -128,6 +139,7 @@ class DigitClassifier(L.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self.log_dict(self.figures("train"))
+        del self.tallies["train"]  # so that it stands only in a checkpoint from the middle of an epoch
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict(self.figures("val"))
@@ -148,6 +160,17 @@ class DigitClassifier(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["digitnet_model"] = type(self).__name__
+        if "train" in self.tallies:
+            checkpoint["tally"] = self.tallies["train"].state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.resumed_tally = checkpoint.get("tally")
+
+    def has_diverged(self) -> bool:
+        """Whether a weight or, in the middle of an epoch, the loss of a batch is not finite. Waits for the device."""
+        losses = self.tallies["train"].losses if "train" in self.tallies else []
+        floats = [weight for weight in self.state_dict().values() if weight.is_floating_point()]
+        return not torch.stack([tensor.isfinite().all() for tensor in [*floats, *losses]]).all().item()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         name, momentum = self.hparams["optimizer"], self.hparams["momentum"]
@@ -173,3 +196,7 @@ class DigitClassifier(L.LightningModule):
         self.total_steps = self.trainer.estimated_stepping_batches  # asked any earlier, it breaks a resume (#20550)
         endless = math.isinf(self.total_steps) and (self.hparams["schedule"] != "constant" or self.hparams["warmup"])
         require(not endless, "trainer.max_epochs", -1, "set, or trainer.max_steps: the schedule needs an end")
+        if self.resumed_tally:  # from the middle of an epoch: Lightning does not start that a second time
+            self.tallies["train"] = Tally()
+            self.tallies["train"].load_state_dict(self.resumed_tally, self.device)
+            self.resumed_tally = None

@@ -1,0 +1,77 @@
+"""What the fault tests share: a fork server, a run that nothing disturbed, and what two runs are compared by.
+
+A few trials of each kind belong to the default suite; `pytest -m fault` runs all.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from digitnet import checkpoints, recording
+from tests.faults.child import TINY, Forks
+
+
+def trials(everything: Iterable[Any], fast: Iterable[Any]) -> list[Any]:
+    """Parameters of a test: the fast ones run always, the others with `-m fault`."""
+    fast = list(fast)
+    return [pytest.param(trial, marks=() if trial in fast else pytest.mark.fault) for trial in everything]
+
+
+@pytest.fixture(scope="session")
+def forks() -> Forks:
+    os.environ["OMP_NUM_THREADS"] = "1"  # before the server starts: threads do not survive a fork
+    return Forks()
+
+
+@pytest.fixture(scope="session")
+def whole(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The state at the end of the tiny run, never interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = forks.run("train", *TINY, "hydra.run.dir=out", folder=folder)
+    assert done.status == 0, done.err
+    return state(folder / "out")
+
+
+def state(run: Path) -> dict[str, Any]:
+    """All that a run leaves but its times: checkpoints entire, the table, the curves, the outcome."""
+    files = {name: timeless(checkpoints.load(run / "checkpoints" / name)) for name in ("best.ckpt", "last.ckpt")}
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
+    curves = {tag: [(p.step, p.value) for p in events.Scalars(tag)] for tag in sorted(events.Tags()["scalars"])}
+    rows = [timeless(row) for row in recording.read_csv(run / "metrics.csv")]
+    outcome = timeless(json.loads((run / "metrics.json").read_text()))
+    return {"checkpoints": files, "curves": curves, "rows": rows, "outcome": outcome}
+
+
+def without_curves(state: dict[str, Any]) -> dict[str, Any]:
+    """A kill takes along what TensorBoard's writer has not yet written; metrics.csv is the record."""
+    return {name: part for name, part in state.items() if name != "curves"}
+
+
+def timeless(content: Any) -> Any:
+    if isinstance(content, dict):
+        clocks = ("seconds", "train/seconds", "test/seconds")
+        return {name: timeless(part) for name, part in content.items() if name not in clocks}
+    return [timeless(part) for part in content] if isinstance(content, list | tuple) else content
+
+
+def difference(one: Any, other: Any, path: str = "") -> str:
+    """Where two states first differ; empty if every bit is the same."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        if one.keys() != other.keys():
+            return f"{path}: keys {one.keys() ^ other.keys()}"
+        return next(filter(None, (difference(one[key], other[key], f"{path}/{key}") for key in one)), "")
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return difference(dict(enumerate(one)), dict(enumerate(other)), path)
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return "" if torch.equal(one, other) else path
+    return "" if one == other else f"{path}: {one} and {other}"
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.part"))

@@ -1,0 +1,173 @@
+"""An interrupted run, resumed, ends bit for bit as the one that was never stopped."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from digitnet import checkpoints
+from digitnet.data import Augmentation
+from tests.conftest import spawn
+from tests.faults.child import STEPS, STEPS_AN_EPOCH, TINY, Alarm, Ended, Forks, Give, Sabotage, Send
+from tests.faults.conftest import difference, leftovers, state, trials, without_curves
+
+BATCH_END = "digitnet.recording:Recorder.on_train_batch_end"
+
+
+def stop_at(step: int, number: int = signal.SIGTERM) -> Sabotage:
+    return Sabotage(BATCH_END, step, Send(number))
+
+
+def resume(forks: Forks, folder: Path, sabotages: tuple[Sabotage, ...] = ()) -> Ended:
+    """The same command again, with resume if there is something to resume."""
+    if (folder / "out" / ".hydra" / "overrides.yaml").exists():
+        return forks.run("train", "resume=out", folder=folder, sabotages=sabotages)
+    return forks.run("train", *TINY, "hydra.run.dir=out", folder=folder, sabotages=sabotages)
+
+
+@pytest.mark.parametrize("step", trials(range(1, STEPS + 1), fast=(1, 7, 8, 9, 20, 24)))
+def test_stopped_after_any_step(step: int, forks: Forks, whole: dict[str, Any], tmp_path: Path) -> None:
+    stopped = forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(step)])
+    assert stopped.status == 143, stopped.err
+    if step < STEPS:
+        assert f"stopped at step {step}; resume=out" in stopped.err
+    assert checkpoints.load(tmp_path / "out" / "checkpoints" / "last.ckpt")["global_step"] == step
+    assert resume(forks, tmp_path).status == 0
+    assert difference(state(tmp_path / "out"), whole) == ""
+
+
+def test_a_step_changes_the_weights(forks: Forks, tmp_path: Path) -> None:
+    """Or all of the above would hold of a run that learns nothing."""
+    weights = []
+    for step in (11, 12):
+        forks.run("train", *TINY, f"hydra.run.dir={step}", folder=tmp_path, sabotages=[stop_at(step)])
+        weights.append(checkpoints.load(tmp_path / str(step) / "checkpoints" / "last.ckpt"))
+    before, after = (checkpoint["current_model_state"] for checkpoint in weights)
+    assert not any(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("guard", "gives"),
+    [
+        ("digitnet.data.batches:Batches.first_step", 0),
+        ("digitnet.data.batches:reseed", None),
+        ("digitnet.models.classifier:DigitClassifier.on_load_checkpoint", None),
+        ("lightning.pytorch.callbacks:EMAWeightAveraging.on_load_checkpoint", None),
+    ],
+)
+def test_without_its_guards_a_resumed_run_ends_elsewhere(
+    guard: str, gives: Any, forks: Forks, whole: dict[str, Any], tmp_path: Path
+) -> None:
+    off = Sabotage(guard, 0, Give(gives), instead=True)
+    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(11), off])
+    resumed = resume(forks, tmp_path, (off,))
+    assert resumed.status != 0 or difference(state(tmp_path / "out"), whole) != ""
+
+
+@pytest.mark.parametrize("seed", trials(range(90), fast=range(8)))
+def test_killed_at_a_random_moment(seed: int, forks: Forks, whole: dict[str, Any], tmp_path: Path) -> None:
+    """Of SIGALRM's default action, which no handler sees; from the first step on until after the run is scored."""
+    alarm = Sabotage("digitnet.recording:Recorder.on_train_start", 1, Alarm(random.Random(seed).uniform(0.001, 1.5)))
+    killed = forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[alarm])
+    assert killed.status in (-signal.SIGALRM, 0), killed.err
+    if killed.status:
+        assert resume(forks, tmp_path).status == 0
+    ended = state(tmp_path / "out")
+    assert difference(without_curves(ended), without_curves(whole)) == ""
+    assert all(curve in whole["curves"]["lr"] for curve in ended["curves"]["lr"])
+    assert len(ended["curves"]["lr"]) == len(set(ended["curves"]["lr"])), "each step once in one curve"
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("seed", range(10))
+def test_the_real_command_killed_by_sigkill(seed: int, whole: dict[str, Any], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "digitnet.train", *TINY, "hydra.run.dir=out"]
+    with (tmp_path / "log").open("w") as log:
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+        while process.poll() is None and not (tmp_path / "out").exists():
+            time.sleep(0.01)
+        time.sleep(random.Random(seed).uniform(0, 2.5))
+        process.kill()
+        process.wait()
+    again = ["resume=out"] if (tmp_path / "out/.hydra/overrides.yaml").exists() else [*TINY, "hydra.run.dir=out"]
+    done = spawn("digitnet.train", *again, folder=tmp_path, OMP_NUM_THREADS="1")
+    assert done.status == 0, done.err
+    assert difference(without_curves(state(tmp_path / "out")), without_curves(whole)) == ""
+
+
+@pytest.mark.parametrize("epochs", trials((3, 10), fast=(3,)))
+def test_killed_after_every_epoch(epochs: int, forks: Forks, tmp_path: Path) -> None:
+    options = (*TINY, f"trainer.max_epochs={epochs}")
+    assert forks.run("train", *options, "hydra.run.dir=whole", folder=tmp_path).status == 0
+    after_the_saves = Sabotage("digitnet.recording:describe", 1, Send(signal.SIGKILL))
+    assert forks.run("train", *options, "hydra.run.dir=out", folder=tmp_path, sabotages=[after_the_saves]).status == -9
+    for _ in range(epochs - 1):
+        assert resume(forks, tmp_path, (after_the_saves,)).status == -9
+    assert resume(forks, tmp_path).status == 0
+    assert difference(*(without_curves(state(tmp_path / name)) for name in ("out", "whole"))) == ""
+
+
+class Ledger:
+    """Writes down which images come to be augmented; a picture is known by its checksum."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, augmentation: Augmentation, images: torch.Tensor, seed: int) -> None:
+        with self.path.open("a") as file:
+            file.writelines(f"{zlib.crc32(image.numpy().tobytes())}\n" for image in images)
+
+    def epochs(self, size: int) -> list[Counter[str]]:
+        lines = self.path.read_text().split()
+        return [Counter(lines[start : start + size]) for start in range(0, len(lines), size)]
+
+
+@pytest.mark.parametrize("step", trials(range(1, STEPS), fast=(3, 8)))
+def test_each_image_comes_once_an_epoch_whatever_stops_the_run(step: int, forks: Forks, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger")
+    entries = Sabotage("digitnet.data.augmentation:Augmentation.__call__", 0, ledger)
+    quiet = Sabotage("digitnet.tensorboard:TensorBoardReport.on_train_start", 0, Give(), instead=True)  # looks at one
+    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(step), entries, quiet])
+    assert resume(forks, tmp_path, (entries, quiet)).status == 0
+    first, *others = ledger.epochs(size=512)
+    assert len(others) == STEPS // STEPS_AN_EPOCH - 1
+    assert all(epoch == first for epoch in others)
+    assert sum(first.values()) == 512
+
+
+def test_a_finished_run_is_left_as_it_is(forks: Forks, tmp_path: Path) -> None:
+    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    done = resume(forks, tmp_path)
+    assert done.status == 0
+    assert "out is finished" in done.out
+    assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+
+
+def test_a_finished_run_can_be_extended_and_says_what_that_means(forks: Forks, tmp_path: Path) -> None:
+    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path)
+    done = forks.run("train", "resume=out", "trainer.max_epochs=4", folder=tmp_path)
+    assert done.status == 0, done.err
+    assert "planned for 24 steps, now for 32" in done.out
+    rows = state(tmp_path / "out")["rows"]
+    assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
+    assert resume(forks, tmp_path).out.count("is finished") == 1, "also after the extension"
+
+
+@pytest.mark.parametrize(("override", "named"), [("optimizer.lr=1", "optimizer.lr=1"), ("model=mlp", "model=mlp")])
+def test_a_run_does_not_become_another_on_the_way(override: str, named: str, forks: Forks, tmp_path: Path) -> None:
+    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(3)])
+    done = forks.run("train", "resume=out", override, folder=tmp_path)
+    assert done.status == 2
+    assert f"{named} cannot change" in done.err

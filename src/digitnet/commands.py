@@ -52,21 +52,18 @@ def run(config_name: str, task: Callable[[DictConfig], Any], check: Check, rewri
     except Exception as error:
         if not failures and not isinstance(error, EXPECTED):
             raise
-        for name, failure in failures or [("", error)]:
-            answer(name, failure, show_traceback)
-        sys.exit(2 if isinstance(error, WRONG_INPUT) and not failures else 1)
-
-
-def answer(job: str, error: Exception, show_traceback: bool) -> None:
-    """One line for what a user can do something about; the traceback comes first for all else."""
-    if show_traceback or not isinstance(error, EXPECTED):
-        traceback.print_exception(error)
-    message, *_ = str(error).split("Config search path")  # Hydra's list of folders says nothing to a user
-    sys.stderr.write(f"digitnet: error: {' '.join(f'{job}{message}'.split())}\n")
+        failures = failures or [("", error)]
+    for name, failure in failures:
+        if show_traceback or not isinstance(failure, EXPECTED):
+            traceback.print_exception(failure)
+        message, *_ = str(failure).split("Config search path")  # Hydra's list of folders says nothing to a user
+        sys.stderr.write(f"digitnet: error: {' '.join(f'{name}{message}'.split())}\n")
+    if failures:
+        sys.exit(2 if isinstance(failures[0][1], WRONG_INPUT) and not failures[0][0] else 1)
 
 
 def remembering(failures: list[tuple[str, Exception]], task: Callable[[DictConfig], Any]) -> Callable[..., Any]:
-    """Hydra goes on with a sweep after a failure, and tells of the first one only (#2284)."""
+    """Notes which job failed, and of what: Hydra goes on with a sweep and tells of the first failure only (#2284)."""
 
     @functools.wraps(task)
     def job(config: DictConfig) -> Any:
@@ -74,9 +71,14 @@ def remembering(failures: list[tuple[str, Exception]], task: Callable[[DictConfi
             return task(config)
         except Exception as error:
             hydra_config = HydraConfig.get()
-            if hydra_config.mode == RunMode.MULTIRUN:
-                failures.append((f"job {hydra_config.job.num} ({hydra_config.job.override_dirname}): ", error))
-            raise
+            in_sweep = hydra_config.mode == RunMode.MULTIRUN
+            if not in_sweep and not isinstance(error, EXPECTED):
+                raise
+            told = " ".join(override.lstrip("+") for override in hydra_config.overrides.task)
+            name = f"job {hydra_config.job.num} ({told}): " if in_sweep else ""
+            failures.append((name, error))
+            if in_sweep:
+                raise  # a sweeper may want to know; alone, Hydra would only print its own line before ours
 
     return job
 

@@ -51,7 +51,12 @@ def check(config: DictConfig) -> None:
         with experiment.only_one(folder):
             pass
     if last := experiment.checkpoint_to_resume(config):
-        require_same(model, checkpoints.load(last), bool(config.get("averaging")), folder)
+        checkpoint = checkpoints.load(last)
+        require_same(model, checkpoint, bool(config.get("averaging")), folder)
+        done, limit = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"], trainer.max_epochs
+        require(
+            limit in (None, -1) or limit >= done, "trainer.max_epochs", limit, f"at least {done}, the epochs behind"
+        )
     if config.resume and experiment.found(config):
         print(f"{folder} is finished; trainer.max_epochs=N beside resume={folder} extends it")
         raise SystemExit(0)

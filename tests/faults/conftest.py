@@ -20,7 +20,8 @@ from tests.faults.child import TINY, Forks
 def trials(everything: Iterable[Any], fast: Iterable[Any]) -> list[Any]:
     """Parameters of a test: the fast ones run always, the others with `-m fault`."""
     fast = list(fast)
-    return [pytest.param(trial, marks=() if trial in fast else pytest.mark.fault) for trial in everything]
+    marked = ((trial, () if trial in fast else pytest.mark.fault) for trial in everything)
+    return [pytest.param(*trial if isinstance(trial, tuple) else (trial,), marks=marks) for trial, marks in marked]
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,188 @@
+"""What is on the disk is whole: the old file or the new one, whenever a writer dies and whatever the disk says."""
+
+import errno
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from digitnet import checkpoints
+from tests.faults.child import TINY, Fail, Forks, Sabotage, Send
+from tests.faults.conftest import difference, leftovers, state, trials, without_curves
+from tests.faults.test_resume import resume, stop_at
+
+
+class DiesWriting:
+    """In place of Path.open: of what is written to a staged file only a share gets there, then the process dies."""
+
+    def __init__(self, share: float, nth: int) -> None:
+        self.share, self.nth, self.calls = share, nth, 0
+
+    def __call__(self, path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        file = open(path, mode, *arguments, **options)  # noqa: PTH123, SIM115
+        if path.suffix == ".part" and path.name.startswith((".last", ".best")):
+            self.calls += 1
+            if self.calls == self.nth:
+                write = file.write
+
+                def torn(content: bytes) -> None:
+                    write(content[: int(self.share * len(content))])
+                    file.flush()
+                    Send(signal.SIGKILL)()
+
+                return Torn(file, torn)
+        return file
+
+
+class Torn:
+    def __init__(self, file: Any, write: Any) -> None:
+        self.file, self.write = file, write
+
+    def __enter__(self) -> "Torn":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.file.close()
+
+
+def whole_files(run: Path) -> int:
+    """How many checkpoints there are; each can be read to the last byte."""
+    found = list((run / "checkpoints").glob("*.ckpt"))
+    return len([checkpoints.load(path) for path in found])
+
+
+SHARES = [(share / 25, nth) for nth in (1, 4) for share in range(25)]
+
+
+@pytest.mark.parametrize(("share", "nth"), trials(SHARES, fast=[SHARES[i] for i in (0, 12, 24, 30, 49)]))
+def test_killed_inside_the_write_of_a_checkpoint(
+    share: float, nth: int, forks: Forks, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the system's temporary folder on another disk: Lightning's own way of writing then destroys the old file."""
+    shm = Path("/dev/shm")
+    if shm.is_dir():
+        monkeypatch.setenv("TMPDIR", str(shm))
+    torn = Sabotage("pathlib:Path.open", 0, DiesWriting(share, nth), instead=True)
+    assert forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[torn]).status == -9
+    assert whole_files(tmp_path / "out") == (0 if nth == 1 else 2)
+    assert len(leftovers(tmp_path)) == 1
+    assert resume(forks, tmp_path).status == 0
+    assert difference(without_curves(state(tmp_path / "out")), without_curves(whole)) == ""
+    assert leftovers(tmp_path) == []
+
+
+class WriteInPlace:
+    def __call__(self, path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
+            file.flush()
+            if path.name == "last.ckpt":
+                Send(signal.SIGKILL)()
+            file.write(content[len(content) // 2 :])
+
+
+def test_without_staging_a_kill_destroys_the_file(forks: Forks, tmp_path: Path) -> None:
+    in_place = Sabotage("digitnet.checkpoints:write", 0, WriteInPlace(), instead=True)
+    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(3)])
+    assert forks.run("train", "resume=out", folder=tmp_path, sabotages=[in_place]).status == -9
+    with pytest.raises(checkpoints.UsageError):
+        checkpoints.load(tmp_path / "out" / "checkpoints" / "last.ckpt")
+
+
+class FailsWriting:
+    """In place of Path.open: a staged file that the disk does not take."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self, path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        file = open(path, mode, *arguments, **options)  # noqa: PTH123, SIM115
+        return Torn(file, Fail(self.number)) if path.name.startswith(".last") else file
+
+
+class FailsOnLast:
+    """In place of a method of Path that writes."""
+
+    def __init__(self, number: int, name: str) -> None:
+        self.number, self.original = number, getattr(Path, name)
+
+    def __call__(self, path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name.startswith(".last") or (path.name == "checkpoints"):
+            Fail(self.number)()
+        return self.original(path, *arguments, **options)
+
+
+ERRORS = [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT]
+CALLS = {
+    "write": lambda number: Sabotage("pathlib:Path.open", 0, FailsWriting(number), instead=True),
+    "fsync": lambda number: Sabotage("os:fsync", 1, Fail(number)),
+    "replace": lambda number: Sabotage("pathlib:Path.replace", 0, FailsOnLast(number, "replace"), instead=True),
+    "mkdir": lambda number: Sabotage("pathlib:Path.mkdir", 0, FailsOnLast(number, "mkdir"), instead=True),
+}
+BROKEN = [(number, call) for number in ERRORS for call in CALLS]
+
+
+@pytest.mark.parametrize(("number", "call"), trials(BROKEN, fast=[BROKEN[i] for i in (0, 1, 2, 3, 8, 13)]))
+def test_a_disk_that_does_not_take_it(
+    number: int, call: str, forks: Forks, whole: dict[str, Any], tmp_path: Path
+) -> None:
+    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(9)])
+    before = {path: path.read_bytes() for path in (tmp_path / "out" / "checkpoints").iterdir()}
+    failed = forks.run("train", "resume=out", folder=tmp_path, sabotages=[CALLS[call](number)])
+    assert failed.status == 1
+    assert failed.err.count("\n") == 1, failed.err
+    assert "cannot be written" in failed.err
+    after = {path: path.read_bytes() for path in (tmp_path / "out" / "checkpoints").iterdir()}
+    assert after.keys() == before.keys(), "nothing half-written stays"
+    last = tmp_path / "out" / "checkpoints" / "last.ckpt"
+    assert after[last] == before[last]
+    assert resume(forks, tmp_path).status == 0
+    assert difference(without_curves(state(tmp_path / "out")), without_curves(whole)) == ""
+
+
+@pytest.mark.parametrize("reads", trials((100, 1000), fast=(100,)))
+def test_a_reader_never_sees_a_torn_checkpoint(reads: int, forks: Forks, tmp_path: Path) -> None:
+    writer = forks.start("train", *TINY, "trainer.max_epochs=2000", "hydra.run.dir=out", folder=tmp_path)
+    try:
+        last = tmp_path / "out" / "checkpoints" / "last.ckpt"
+        while not last.exists():
+            assert writer.exitcode is None, (tmp_path / ".err").read_text()
+            time.sleep(0.02)
+        steps = {checkpoints.load(last)["global_step"] for _ in range(reads)}
+        assert writer.exitcode is None
+    finally:
+        writer.kill()
+        writer.join()
+    assert len(steps) > 3, "or nobody wrote meanwhile"
+
+
+def test_two_trainers_do_not_share_a_folder(forks: Forks, tmp_path: Path) -> None:
+    first = forks.start("train", *TINY, "trainer.max_epochs=2000", "hydra.run.dir=out", folder=tmp_path)
+    try:
+        while not (tmp_path / "out" / "checkpoints" / "last.ckpt").exists():
+            assert first.exitcode is None, (tmp_path / ".err").read_text()
+            time.sleep(0.02)
+        (tmp_path / "second").mkdir()
+        second = forks.run("train", f"resume={tmp_path / 'out'}", folder=tmp_path / "second")
+        assert second.status == 2
+        assert "another process trains there" in second.err
+        fresh = forks.run("train", *TINY, f"hydra.run.dir={tmp_path / 'out'}", folder=tmp_path / "second")
+        assert fresh.status == 2
+        assert first.exitcode is None
+    finally:
+        first.kill()
+        first.join()
+    again = forks.run("train", "resume=out", folder=tmp_path, sabotages=[stop_at(1)])
+    assert again.status == 143, "a killed trainer leaves no lock behind"
+
+
+def test_a_moved_run_goes_on_where_it_is(forks: Forks, whole: dict[str, Any], tmp_path: Path) -> None:
+    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(13)])
+    shutil.move(tmp_path / "out", tmp_path / "elsewhere")
+    assert forks.run("train", "resume=elsewhere", folder=tmp_path).status == 0
+    assert difference(state(tmp_path / "elsewhere"), whole) == ""
+    assert json.loads((tmp_path / "elsewhere" / "metrics.json").read_text())["steps"] == 24

@@ -1,0 +1,112 @@
+"""SIGTERM ends with 143, SIGINT with 130, soon, with the state on file, whatever the command is doing."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.child import TINY, Forks, Give, Sabotage, Send
+from tests.faults.conftest import difference, leftovers, state, trials, without_curves
+from tests.faults.test_files import whole_files
+from tests.faults.test_resume import resume
+
+# Where the signal comes: a function, and which call of it.
+PLACES = {
+    "set-up": ("digitnet.data.datamodule:MNISTDataModule.prepare_data", 1),
+    "fit's set-up": ("digitnet.tensorboard:TensorBoardReport.setup", 1),
+    "train": ("digitnet.models.classifier:DigitClassifier.training_step", 12),
+    "validation": ("digitnet.models.classifier:DigitClassifier.validation_step", 2),
+    "save": ("digitnet.checkpoints:sealed", 2),
+    "test": ("digitnet.models.classifier:DigitClassifier.test_step", 3),
+    "outcome": ("digitnet.recording:to_json", 1),
+}
+SENT = {"SIGTERM": (15,), "SIGINT": (2,), "SIGTERM twice": (15, 15), "SIGINT, SIGTERM": (2, 15)}
+CASES = [(place, sent) for place in PLACES for sent in SENT]
+FAST = [("train", "SIGINT"), ("train", "SIGTERM twice"), ("validation", "SIGTERM"), ("save", "SIGINT, SIGTERM")]
+FAST += [("test", "SIGTERM"), ("set-up", "SIGINT")]
+
+
+@pytest.mark.parametrize(("place", "sent"), trials(CASES, fast=FAST))
+def test_a_signal_in(place: str, sent: str, forks: Forks, whole: dict[str, Any], tmp_path: Path) -> None:
+    target, nth = PLACES[place]
+    signalled = Sabotage(target, nth, Send(*SENT[sent]))
+    stopped = forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[signalled])
+    assert stopped.status == 128 + SENT[sent][0], stopped.err
+    assert "Traceback" not in stopped.err
+    assert stopped.seconds < 20, "the whole command; the bound of 5 s after the signal is held by the real one"
+    assert leftovers(tmp_path) == []
+    if place in ("train", "validation", "save", "test", "outcome"):
+        assert whole_files(tmp_path / "out") == 2
+    assert resume(forks, tmp_path).status == 0
+    assert difference(without_curves(state(tmp_path / "out")), without_curves(whole)) == ""
+
+
+def test_a_stop_at_the_end_of_an_epoch_keeps_the_curves(forks: Forks, whole: dict[str, Any], tmp_path: Path) -> None:
+    target, nth = PLACES["validation"]
+    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[Sabotage(target, nth, Send(15))])
+    resume(forks, tmp_path)
+    assert difference(state(tmp_path / "out"), whole) == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_evaluate_ends_at_once_and_writes_nothing(number: int, forks: Forks, tmp_path: Path) -> None:
+    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path)
+    signalled = Sabotage(PLACES["test"][0], 2, Send(number))
+    done = forks.run("evaluate", "run=out", "json=figures.json", folder=tmp_path, sabotages=[signalled])
+    assert done.status == 128 + number, done.err
+    assert not (tmp_path / "figures.json").exists()
+
+
+@pytest.mark.parametrize("number", trials((signal.SIGTERM, signal.SIGINT), fast=[signal.SIGTERM]))
+def test_a_sweep_stops_as_a_whole_and_goes_on_where_it_was(number: int, forks: Forks, tmp_path: Path) -> None:
+    sweep = ("-m", *TINY, "seed=1,2,3", "test=true", "hydra.sweep.dir=sweep")
+    signalled = Sabotage(PLACES["train"][0], 24 + 5, Send(number))
+    stopped = forks.run("train", *sweep, folder=tmp_path, sabotages=[signalled])
+    assert stopped.status == 128 + number, stopped.err
+    assert sorted(path.parent.name for path in tmp_path.glob("sweep/*/metrics.json")) == ["0"]
+    first = (tmp_path / "sweep" / "0" / "metrics.json").read_bytes()
+    done = forks.run("train", *sweep, folder=tmp_path)
+    assert done.status == 0, done.err
+    assert (tmp_path / "sweep" / "0" / "metrics.json").read_bytes() == first
+    assert forks.run("train", *TINY, "seed=2", "test=true", "hydra.run.dir=alone", folder=tmp_path).status == 0
+    assert difference(state(tmp_path / "sweep" / "1"), state(tmp_path / "alone")) == ""
+
+
+def test_without_our_handler_lightning_leaves_validation_in_the_middle(forks: Forks, tmp_path: Path) -> None:
+    off = Sabotage("digitnet.signals:listen_again", 0, Give(), instead=True)
+    chained = Sabotage("digitnet.signals:handle", 0, Give(), instead=True)
+    target, nth = PLACES["train"]
+    stopped = forks.run(
+        "train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[off, chained, Sabotage(target, nth, Send(15))]
+    )
+    assert stopped.status == 0, "a terminated run looks like a success"
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_a_failing_job_of_a_sweep_is_named_and_the_others_run(forks: Forks, tmp_path: Path) -> None:
+    """Two of four diverge; run again, only those are tried."""
+    sweep = ("-m", *TINY, "optimizer.name=sgd", "optimizer.lr=1e-3,1e30,2e-3,1e35", "hydra.sweep.dir=sweep")
+    done = forks.run("train", *sweep, folder=tmp_path)
+    assert done.status == 1
+    assert "Traceback" not in done.err
+    lines = [line for line in done.err.splitlines() if line.startswith("digitnet: error")]
+    assert len(lines) == 2
+    for line, job, rate in zip(lines, (1, 3), ("1e30", "1e35"), strict=True):
+        assert f"job {job} (" in line
+        assert f"optimizer.lr={rate}" in line
+        assert "diverged in epoch 1" in line
+    finished = sorted(tmp_path.glob("sweep/*/metrics.json"))
+    assert [path.parent.name for path in finished] == ["0", "2"]
+    before = {path: path.stat().st_mtime_ns for path in finished}
+    assert forks.run("train", *sweep, folder=tmp_path).status == 1
+    assert before == {path: path.stat().st_mtime_ns for path in finished}
+    assert json.loads(finished[0].read_text())["steps"] == 24
+
+
+def test_another_sweep_does_not_take_the_folder_of_one(forks: Forks, tmp_path: Path) -> None:
+    assert forks.run("train", "-m", *TINY, "seed=1,2", "hydra.sweep.dir=sweep", folder=tmp_path).status == 0
+    other = forks.run("train", "-m", *TINY, "seed=3,4", "hydra.sweep.dir=sweep", folder=tmp_path)
+    assert other.status == 2
+    assert "holds a run of another sweep" in other.err

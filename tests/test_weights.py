@@ -41,3 +41,21 @@ def test_what_is_shipped_comes_back_the_same(tmp_path: Path, monkeypatch: pytest
     images = mnist.load("test")[0][:16]
     assert torch.equal(digitnet.load("tiny")(images), model(images))
     assert json.loads((tmp_path / "tiny.json").read_text())["note"] == "untrained"
+
+
+@pytest.mark.parametrize(
+    "checkpoint", sorted((Path(__file__).parent / "golden").glob("*.ckpt")), ids=lambda path: path.stem
+)
+def test_a_checkpoint_of_every_released_version_says_what_it_said_then(checkpoint: Path) -> None:
+    images, _ = mnist.load("test")
+    with torch.inference_mode():
+        logits = digitnet.load(checkpoint)(images[:10])
+    then = json.loads(Path(str(checkpoint).removesuffix("ckpt") + "json").read_text())
+    torch.testing.assert_close(logits, torch.tensor(then), rtol=1e-5, atol=1e-5)
+
+
+def test_the_first_version_is_among_them() -> None:
+    assert {path.name for path in (Path(__file__).parent / "golden").glob("0.1.0-*.ckpt")} == {
+        "0.1.0-cnn.ckpt",
+        "0.1.0-mlp.ckpt",
+    }

@@ -27,7 +27,7 @@ def check_key(key: str, config: DictConfig, groups: Sequence[str]) -> None:
             known = parameters(node) if isinstance(node, DictConfig) else {}
             if part in known or "**" in known or part in CONFIG_WORDS:
                 return
-            raise UsageError(f"{key}: no such key{suggest(key, [*groups, *all_keys(config)])}")
+            raise UsageError(f"{key or repr(key)}: no such key{suggest(key, [*groups, *all_keys(config)])}")
         node = None if OmegaConf.is_missing(node, part) or OmegaConf.is_interpolation(node, part) else node[part]
 
 
@@ -38,7 +38,9 @@ def check_types(config: DictConfig) -> None:
         for name, value in plain(node).items() if known else ():
             key = source(node, path, name)
             if name not in known and "**" not in known and name not in CONFIG_WORDS:
-                raise UsageError(f"{key}: no such key{suggest(key, [f'{path}.{other}' for other in known])}")
+                raise UsageError(
+                    f"{key or repr(key)}: no such key{suggest(key, [f'{path}.{other}' for other in known])}"
+                )
             if not fits(value, known.get(name, Any)):
                 raise UsageError(
                     f"{key}={'null' if value is None else value}: must be {inspect.formatannotation(known[name])}"

@@ -38,13 +38,14 @@ def check(config: DictConfig) -> None:
 
     sweep, folder = config.hydra.mode == RunMode.MULTIRUN, Path(config.folder)
     require(config.test in (None, True, False), "test", config.test, "true, false or null")
+    require(config.compile in (True, False), "compile", config.compile, "true or false")
     require(not (sweep and config.resume), "resume", config.resume, "given to one run, not to a sweep")
+    checkpoints.require_writable(folder, "hydra.sweep.dir" if sweep else "hydra.run.dir")
     if (folder / "checkpoints").exists() and not config.resume:
         if not sweep:
             raise UsageError(f"{folder} already holds a run: go on with it by resume={folder}, or take another folder")
         if sorted(config.hydra.overrides.task) != sorted(recorded_overrides(folder, "hydra.sweep.dir")):
             raise UsageError(f"{folder} holds a run of another sweep; repeat that, or take another hydra.sweep.dir")
-    checkpoints.require_writable(folder, "hydra.sweep.dir" if sweep else "hydra.run.dir")
     data, model, trainer, _ = experiment.build(config)
     data.prepare_data()
     if (folder / ".lock").exists():

@@ -5,6 +5,7 @@ A few trials of each kind belong to the default suite; `pytest -m fault` runs al
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -76,3 +77,22 @@ def difference(one: Any, other: Any, path: str = "") -> str:
 
 def leftovers(folder: Path) -> list[Path]:
     return list(folder.rglob("*.part"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fault-report", help="write a table of the trials to this file")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if not (target := config.getoption("--fault-report")):
+        return
+    counts: dict[str, Counter[str]] = {}
+    for outcome in ("passed", "failed", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            counts.setdefault(report.nodeid.partition("[")[0].removeprefix("tests/faults/"), Counter())[outcome] += 1
+    rows = [f"| `{name}` | {n['passed']} | {n['failed']} | {n['skipped']} |" for name, n in sorted(counts.items())]
+    facts = recording.surroundings()
+    machine = ", ".join([facts["machine"], *(f"{name} {version}" for name, version in facts["versions"].items())])
+    head = ["| test | passed | failed | skipped |", "|---|---|---|---|"]
+    command = f"`python -m pytest -m 'fault or not fault' tests/faults --fault-report {target}`"
+    Path(target).write_text("\n".join([f"{command}, {machine}.", "", *head, *rows, ""]))

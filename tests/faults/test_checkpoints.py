@@ -1,0 +1,275 @@
+"""A checkpoint is data: whatever its bytes say, no command runs code from it, and a changed byte is noticed."""
+
+import builtins
+import functools
+import importlib
+import io
+import os
+import pickle
+import random
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import digitnet
+from digitnet import checkpoints, weights
+from digitnet.errors import UsageError
+from tests.faults.child import TINY, Ended, Forks, Sabotage
+from tests.faults.conftest import difference, trials
+from tests.faults.test_resume import stop_at
+
+SENTINEL = "touch sentinel"
+
+
+class Calls:
+    """Unpickled in good faith, it calls a function."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+def torch_saved(content: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return checkpoints.sealed(buffer.getvalue())
+
+
+def legacy_tar(content: Any) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name in ("sys_info", "pickle", "storages", "tensors"):
+            member = tarfile.TarInfo(name)
+            data = pickle.dumps(content)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def inflating(good: bytes) -> bytes:
+    """A gigabyte of zeros, deflated to a megabyte."""
+    buffer = io.BytesIO(good[: -len(checkpoints.SEAL) - 64 - 2] + bytes(2))
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("archive/data/999", "w") as member:
+        for _ in range(1024):
+            member.write(bytes(2**20))
+    return checkpoints.sealed(buffer.getvalue())
+
+
+def claiming(good: dict[str, Any]) -> bytes:
+    """One number, said to be a matrix of four terabytes."""
+    huge = torch.zeros(1).expand(10**6, 10**6)
+    return torch_saved(good | {"state_dict": good["state_dict"] | {"net.0.weight": huge}})
+
+
+GADGETS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "os.system": lambda good: good | {"x": Calls(os.system, SENTINEL)},
+    "eval": lambda good: good | {"x": Calls(builtins.eval, f"__import__('os').system('{SENTINEL}')")},
+    "exec": lambda good: good | {"x": Calls(builtins.exec, f"import os; os.system('{SENTINEL}')")},
+    "import_module": lambda good: good | {"x": Calls(importlib.import_module, "antigravity")},
+    "torch.load": lambda good: good | {"x": Calls(torch.load, "inner.pt", None, None)},
+    "partial": lambda good: good | {"x": Calls(functools.partial(os.system, SENTINEL))},
+    "getattr": lambda good: good | {"x": Calls(getattr, Calls(importlib.import_module, "os"), "system")},
+    "bytearray": lambda good: good | {"x": Calls(bytearray, 2**38)},
+    "_instantiator": lambda good: good | {"hyper_parameters": {"_instantiator": "os.system", "command": SENTINEL}},
+    "_class_path": lambda good: good | {"hyper_parameters": {"_class_path": "os.system", "init_args": SENTINEL}},
+    "many neurons": lambda good: good | {"hyper_parameters": good["hyper_parameters"] | {"channels": [10**7, 10**7]}},
+    "legacy tar": lambda good: legacy_tar(Calls(os.system, SENTINEL)),
+    "zip bomb": lambda good: inflating(torch_saved(good)),
+    "claimed memory": claiming,
+}
+
+
+@pytest.fixture(scope="module")
+def good(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run stopped on its way, so that every command has something to do with it."""
+    folder = tmp_path_factory.mktemp("good")
+    forks.run("train", *TINY, "hydra.run.dir=out", folder=folder, sabotages=[stop_at(11)])
+    return folder / "out"
+
+
+def load(path: Path, forks: Forks) -> Ended:
+    os.chdir(path.parent)
+    with pytest.raises(UsageError) as error:
+        digitnet.load(path)
+    return Ended(2, "", f"{error.value}\n", 0)
+
+
+def evaluate(path: Path, forks: Forks) -> Ended:
+    return forks.run("evaluate", f"run={path}", folder=path.parent)
+
+
+def evaluate_sweep(path: Path, forks: Forks) -> Ended:
+    job = path.parent / "sweep" / "0" / "checkpoints"
+    job.mkdir(parents=True)
+    (job / "best.ckpt").write_bytes(path.read_bytes())
+    return forks.run("evaluate", "run=sweep", folder=path.parent)
+
+
+def resume(path: Path, forks: Forks) -> Ended:
+    run = path.parent / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / ".hydra").mkdir()
+    (run / "checkpoints" / "last.ckpt").write_bytes(path.read_bytes())
+    (run / ".hydra" / "overrides.yaml").write_text("\n".join(f"- '{line}'" for line in TINY))
+    return forks.run("train", "resume=run", folder=path.parent)
+
+
+def teach(path: Path, forks: Forks) -> Ended:
+    options = ("distillation=cnn", f"distillation.teacher.source='{path}'", "hydra.run.dir=new")
+    return forks.run("train", *TINY, *options, folder=path.parent)
+
+
+ENTRIES = {"load": load, "evaluate": evaluate, "evaluate a sweep": evaluate_sweep, "resume": resume, "teacher": teach}
+CASES = [(gadget, entry) for gadget in GADGETS for entry in ENTRIES]
+
+
+@pytest.mark.parametrize(("gadget", "entry"), trials(CASES, fast=[case for case in CASES if case[1] == "load"]))
+def test_no_command_runs_or_builds_what_a_file_asks_for(
+    gadget: str, entry: str, good: Path, forks: Forks, tmp_path: Path
+) -> None:
+    made = GADGETS[gadget](checkpoints.load(good / "checkpoints" / "best.ckpt"))
+    path = tmp_path / "evil.ckpt"
+    path.write_bytes(made if isinstance(made, bytes) else torch_saved(made))
+    done = ENTRIES[entry](path, forks)
+    assert done.status == 2, done.err
+    assert done.err.count("\n") == 1, done.err
+    assert not (tmp_path / "sentinel").exists()
+
+
+@pytest.mark.parametrize("gadget", ["os.system", "eval", "exec"])
+def test_the_gadgets_work_on_those_who_trust(gadget: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.load(io.BytesIO(torch_saved(GADGETS[gadget]({}))), weights_only=False)
+    assert (tmp_path / "sentinel").exists()
+
+
+def truncate(content: bytes, draw: random.Random) -> bytes:
+    return content[: draw.randrange(len(content))]
+
+
+def flip(content: bytes, draw: random.Random) -> bytes:
+    at = draw.randrange(len(content))
+    return content[:at] + bytes([content[at] ^ 1 << draw.randrange(8)]) + content[at + 1 :]
+
+
+def splice(content: bytes, draw: random.Random) -> bytes:
+    first, second = sorted(draw.sample(range(len(content)), 2))
+    return content[:first] + content[second:] if draw.random() < 0.5 else content[:second] + content[first:]
+
+
+def zero(content: bytes, draw: random.Random) -> bytes:
+    at, size = draw.randrange(len(content)), draw.randrange(1, 512)
+    return content[:at] + bytes(len(content[at : at + size])) + content[at + size :]
+
+
+def swap(content: bytes, draw: random.Random) -> bytes:
+    first, second = sorted(draw.sample(range(0, len(content) - 64, 64), 2))
+    block, other = content[first : first + 64], content[second : second + 64]
+    return content[:first] + other + content[first + 64 : second] + block + content[second + 64 :]
+
+
+FULL = {truncate: 100, flip: 100, splice: 50, zero: 25, swap: 25}
+FEW = {truncate: 8, flip: 10, splice: 4, zero: 4, swap: 4}
+MUTATIONS = [(kind, seed) for kind, count in FULL.items() for seed in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "seed"), trials(MUTATIONS, fast=[case for case in MUTATIONS if case[1] < FEW[case[0]]])
+)
+def test_a_changed_file_is_refused(
+    kind: Callable[[bytes, random.Random], bytes], seed: int, good: Path, tmp_path: Path
+) -> None:
+    """Also the change of a digit of the seal. Only where its own words are hit do the zip's checksums vouch alone."""
+    path = good / "checkpoints" / "last.ckpt"
+    content = path.read_bytes()
+    changed = kind(content, random.Random(seed))
+    if changed == content:
+        pytest.skip("zeros over zeros")
+    (tmp_path / "changed.ckpt").write_bytes(changed)
+    if changed[-64 - len(checkpoints.SEAL) : -64] == checkpoints.SEAL or len(changed) != len(content):
+        with pytest.raises(UsageError):
+            checkpoints.load(tmp_path / "changed.ckpt")
+    else:
+        assert difference(checkpoints.load(tmp_path / "changed.ckpt"), checkpoints.load(path)) == ""
+
+
+def test_without_the_seal_a_flipped_weight_is_loaded(good: Path, tmp_path: Path) -> None:
+    """Torch reads it without a word."""
+    path = good / "checkpoints" / "last.ckpt"
+    content = bytearray(path.read_bytes())
+    weight = torch.load(path, weights_only=True)["state_dict"]["net.0.weight"].numpy().tobytes()
+    content[content.index(weight) + 3] ^= 1
+    (tmp_path / "changed.ckpt").write_bytes(content)
+    torch.load(tmp_path / "changed.ckpt", weights_only=True)
+    with pytest.raises(UsageError, match="SHA-256"):
+        checkpoints.load(tmp_path / "changed.ckpt")
+
+
+def test_a_checkpoint_of_lightnings_own_is_taken_on_the_checksums_of_its_zip(good: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.ckpt"
+    torch.save(checkpoints.load(good / "checkpoints" / "best.ckpt"), plain)
+    images = torch.rand(5, 28, 28)
+    assert torch.equal(weights.load(plain)(images), weights.load(good)(images))
+    content = bytearray(plain.read_bytes())
+    content[len(content) // 2] ^= 1
+    plain.write_bytes(content)
+    with pytest.raises(UsageError):
+        weights.load(plain)
+
+
+def test_every_checkpoint_opens_with_plain_torch_and_no_list_of_exceptions(good: Path) -> None:
+    for path in (good / "checkpoints").iterdir():
+        assert torch.load(path, weights_only=True)["global_step"] > 0
+
+
+def test_weights_that_are_no_numbers_are_refused(good: Path, tmp_path: Path) -> None:
+    content = checkpoints.load(good / "checkpoints" / "best.ckpt")
+    content["state_dict"]["net.0.weight"][0] = torch.nan
+    (tmp_path / "nan.ckpt").write_bytes(torch_saved(content))
+    with pytest.raises(UsageError, match="not finite"):
+        digitnet.load(tmp_path / "nan.ckpt")
+
+
+EVIL_CONFIGS = {
+    "model._target_=os.system": "_target_=os.system",
+    "trainer.logger={_target_: subprocess.check_output}": "_target_=subprocess.check_output",
+    "trainer.callbacks=[{_target_: digitnet.weights.json.loads}]": "is no model",
+    "distillation.teacher._target_=torch.load": "_target_=torch.load",
+    "trainer.profiler={_target_: lightning.fabric.utilities.cloud_io._load}": "is no model",
+}
+
+
+@pytest.mark.parametrize("line", EVIL_CONFIGS)
+def test_a_config_builds_parts_of_an_experiment_and_nothing_else(line: str, forks: Forks, tmp_path: Path) -> None:
+    extra = ("distillation=cnn",) if line.startswith("distillation") else ()
+    done = forks.run("train", *TINY, *extra, line, folder=tmp_path)
+    assert done.status == 2, done.err
+    assert EVIL_CONFIGS[line] in done.err
+
+
+@pytest.mark.parametrize("line", ["model._target_=evil.Net", "hydra.sweeper._target_=evil.Net", "~hydra", "[a"])
+def test_a_strangers_run_cannot_name_code_to_import(line: str, forks: Forks, tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text("open('sentinel', 'w')")
+    (tmp_path / "run" / ".hydra").mkdir(parents=True)
+    (tmp_path / "run" / ".hydra" / "overrides.yaml").write_text(f"- {line}")
+    on_path = Sabotage("digitnet.commands:run", 0, Insert(str(tmp_path)))
+    done = forks.run("train", "resume=run", folder=tmp_path, sabotages=[on_path])
+    assert done.status == 2, done.err
+    assert not (tmp_path / "sentinel").exists()
+
+
+class Insert:
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def __call__(self, *_: Any, **__: Any) -> None:
+        import sys
+
+        sys.path.insert(0, self.folder)

@@ -1,0 +1,132 @@
+"""Wrong data and wrong words on the command line: one line, exit 2, nothing made."""
+
+import gzip
+import random
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+
+from digitnet import train
+from digitnet.data import mnist
+from digitnet.errors import UsageError
+from digitnet.overrides import all_keys
+from tests.conftest import Run, spawn
+from tests.faults.conftest import trials
+from tests.faults.test_checkpoints import flip, truncate
+
+FILES = [*mnist.IMAGES.values(), *mnist.LABELS.values()]
+DAMAGES = [(name, packed, kind, seed) for name in FILES for packed in (True, False)
+           for kind, count in ((truncate, 10), (flip, 25)) for seed in range(count)]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def raw() -> dict[str, bytes]:
+    folder = Path(mnist.__file__).parent / "files"
+    return {name: gzip.decompress((folder / f"{name}.gz").read_bytes()) for name in FILES}
+
+
+@pytest.mark.parametrize(("name", "packed", "kind", "seed"), trials(DAMAGES, fast=[d for d in DAMAGES if d[3] == 0]))
+def test_a_changed_file_of_mnist_is_refused(
+    name: str, packed: bool, kind: Any, seed: int, raw: dict[str, bytes], tmp_path: Path
+) -> None:
+    """A changed date in the header of a .gz changes no image: only then may it be read."""
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    good = gzip.compress(raw[name], compresslevel=1) if packed else raw[name]
+    (folder / (f"{name}.gz" if packed else name)).write_bytes(kind(good, random.Random(f"{name} {seed}")))
+    try:
+        content = mnist.read(name, tmp_path)
+    except UsageError:
+        return
+    assert packed
+    assert content.numpy().tobytes() == raw[name]
+
+
+# What reliability asks for beyond test_train's list, each with what the answer has to name.
+WRONG = {
+    "lr=1": "optimizer.lr",
+    "optimizer.lr=-1": "optimizer.lr=-1",
+    "optimizer.lr=nan": "optimizer.lr=nan",
+    "optimizer.lr=1e400": "optimizer.lr=inf",
+    "optimizer.momentum=1": "optimizer.momentum=1",
+    "optimizer.weight_decay=-1": "optimizer.weight_decay=-1",
+    "schedule.name=step": "schedule.name=step",
+    "data.batch_size=-1": "data.batch_size=-1",
+    "data.batch_size=1e9": "data.batch_size",
+    "data.val_size=-1": "data.val_size=-1",
+    "data.train_size=0": "data.train_size=0",
+    "data.train_size=60000": "data.train_size=60000",
+    "data.split_seed=-1": "data.split_seed=-1",
+    "data.augmentation.scale=2": "data.augmentation.scale=2",
+    "seed=99999999999999999999": "seed=99999999999999999999",
+    "seed=one": "seed=one",
+    "model.label_smoothing=2": "model.label_smoothing=2",
+    "model.kernel_size=0": "model.kernel_size=0",
+    "model.kernel_size=[3,3]": "model.kernel_size",
+    "model.norm=layer": "model.norm=layer",
+    "model.padding=1": "model.padding=1",
+    "model.hidden=-1": "model.hidden=-1",
+    "model.channels=[]": "model.channels",
+    "model.channels=[8,8,8,8,8,8]": "model.",
+    "averaging=ema averaging.decay=2": "decay",
+    "distillation=cnn distillation.temperature=0": "distillation.temperature=0",
+    "distillation=cnn distillation.teacher.source=nowhere": "nowhere: no checkpoint there",
+    "trainer.max_steps=x": "trainer.max_steps=x",
+    "trainer.limit_train_batches=0": "at least 1",
+    "trainer.devices=99 trainer.accelerator=cuda": "trainer",
+    "trainer.strategy=warp": "trainer",
+    "trainer.accelerator=abacus": "trainer",
+    "model=foo model=cnn": "model",
+    "data=imagenet": "mnist",
+    "~model": "model",
+    "=x": "'': no such key",
+    "model.hidden=${no.such}": "no.such",
+    "model.hidden='": "model.hidden",
+    "compile=maybe": "compile=maybe",
+    "hydra.run.dir=" + "x" * 300: "cannot write there",
+}
+
+
+@pytest.mark.parametrize("words", trials(WRONG, fast=[*WRONG][::4]))
+def test_wrong_words_get_one_line(words: str, run: Run, tmp_path: Path) -> None:
+    done = run(train, *words.split(" "))
+    assert done.status == 2, done.err
+    assert done.out == ""
+    assert done.err.count("\n") == 1, done.err
+    assert WRONG[words] in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def keys() -> list[str]:
+    with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
+        config = hydra.compose("train", ["folder=x", "averaging=ema", "distillation=cnn"])
+    return all_keys(config)
+
+
+@pytest.mark.fault
+def test_one_typo_in_any_key_is_refused_and_led_back(keys: list[str], run: Run, tmp_path: Path) -> None:
+    """By the command itself, in this process."""
+    draw, led_back = random.Random(1), 0
+    for key in keys:
+        at = draw.randrange(len(key))
+        typo = draw.choice([key[:at] + key[at + 1 :], key[:at] + "x" + key[at:], key[:at] + "x" + key[at + 1 :]])
+        if typo in keys or not typo.strip("."):
+            continue
+        done = run(train, "averaging=ema", "distillation=cnn", f"{typo}=1")
+        assert done.status == 2, typo
+        assert 1 <= done.err.count("\n") <= 3
+        assert typo in done.err
+        led_back += key in done.err.replace(typo, "", 1)
+    assert led_back / len(keys) >= 0.95
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("typo", ["optimizer.lrr=1", "data.batch_sze=64", "model.channel=[8]", "trainer.max_epoch=1"])
+def test_a_real_process_says_it_too(typo: str, tmp_path: Path) -> None:
+    done = spawn("digitnet.train", typo, folder=tmp_path)
+    assert done.status == 2
+    assert done.err.count("\n") == 1
+    assert "did you mean" in done.err

@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test slow lint bench
+.PHONY: help train test slow fault lint bench
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -13,8 +13,11 @@ test:  ## the tests, minutes
 slow:  ## the tests that train for real
 	python -m pytest -m slow
 
+fault:  ## hundreds of ways to break a run, a quarter of an hour; writes tests/faults/REPORT.md
+	python -m pytest -m "fault or not fault" tests/faults --fault-report tests/faults/REPORT.md
+
 lint:  ## formatting, rules, types
 	ruff format --check . && ruff check . && mypy
 
-bench:  ## what the plumbing, the start, the evaluation and the growth cost; Keras has a command of its own
-	for name in plumbing startup evaluation scaling; do python benchmarks/$$name.py || exit 1; done
+bench:  ## what the plumbing, the start, the evaluation, the guards and the growth cost; Keras has a command of its own
+	for name in plumbing startup evaluation trust scaling; do python benchmarks/$$name.py || exit 1; done

@@ -19,7 +19,7 @@ def benchmark(name: str, output: Path, *arguments: object) -> dict[str, Any]:
     command = [sys.executable, BENCHMARKS / name, *map(str, arguments), "--repeats", "1", "--output", output]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "| ratio |" in done.stdout or "÷" in done.stdout or "power" in done.stdout
+    assert "| ratio |" in done.stdout or "÷" in done.stdout or "power" in done.stdout or "| % |" in done.stdout
     outcome: dict[str, Any] = json.loads(output.read_text())
     assert outcome["versions"]["torch"]
     return outcome
@@ -34,6 +34,11 @@ def test_the_trainer_is_compared_with_a_hand_written_loop_and_a_dataloader(tmp_p
 def test_start_up_and_evaluation_are_measured(tmp_path: Path) -> None:
     assert len(benchmark("startup.py", tmp_path / "startup.json")["median ratios"]) == 3
     assert len(benchmark("evaluation.py", tmp_path / "evaluation.json")["median ratios"]) == 2
+
+
+def test_the_guards_are_measured(tmp_path: Path) -> None:
+    shares = benchmark("trust.py", tmp_path / "out.json", "--train-size", 1000)["shares"]
+    assert all(share > 0 for share in shares.values())
 
 
 @pytest.mark.slow  # 24 processes

@@ -131,11 +131,14 @@ def found(config: DictConfig) -> Outcome | None:
     path, last = folder / "metrics.json", folder / "checkpoints" / "last.ckpt"
     if not (path.is_file() and last.is_file()):
         return None
-    outcome: Outcome = json.loads(path.read_text())
+    try:
+        outcome: Outcome = json.loads(path.read_text())
+    except ValueError:
+        return None  # of no use to anyone; the run is scored again
     checkpoint = checkpoints.load(last)
     epochs, steps = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"], checkpoint["global_step"]
     limits = (config.trainer.get("max_epochs") or -1, epochs), (config.trainer.get("max_steps") or -1, steps)
-    return outcome if outcome["steps"] == steps and any(0 < limit <= done for limit, done in limits) else None
+    return outcome if outcome.get("steps") == steps and any(0 < limit <= done for limit, done in limits) else None
 
 
 def fit_and_score(config: DictConfig, test: bool) -> Outcome:

@@ -143,9 +143,9 @@ def found(config: DictConfig) -> Outcome | None:
 
 def fit_and_score(config: DictConfig, test: bool) -> Outcome:
     last = checkpoint_to_resume(config)
-    if last and str(config.trainer.get("logger")).count("TensorBoardLogger"):
-        # Of what was logged after this checkpoint, the curves forget all.
-        step = checkpoints.load(last)["global_step"] + 1
+    if "TensorBoardLogger" in str(config.trainer.get("logger")):
+        # Of what was logged after this checkpoint, or before there was any, the curves forget all.
+        step = checkpoints.load(last)["global_step"] + 1 if last else 0
         OmegaConf.update(config, "trainer.logger.purge_step", step, force_add=True)
     data, model, trainer, recorder = build(config)
     if trainer.is_global_zero and config.trainer.get("enable_model_summary", True):

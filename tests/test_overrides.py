@@ -103,3 +103,9 @@ def test_a_wrong_value_is_named_by_the_key_it_was_given_to(config: DictConfig) -
     assert isinstance(changed, DictConfig)
     with pytest.raises(UsageError, match=r"optimizer\.lr=abc: must be float"):
         check_types(changed)
+
+
+def test_where_any_name_would_do_a_near_miss_is_still_a_typo(config: DictConfig) -> None:
+    check_key("trainer.logger.filename_suffix", config, [])  # of the SummaryWriter behind it
+    with pytest.raises(UsageError, match=r"did you mean trainer\.logger\.save_dir"):
+        check_key("trainer.logger.savxe_dir", config, [])

@@ -150,14 +150,7 @@ def fit_and_score(config: DictConfig, test: bool) -> Outcome:
     data, model, trainer, recorder = build(config)
     if trainer.is_global_zero and config.trainer.get("enable_model_summary", True):
         print(ModelSummary(model, max_depth=2))
-    try:
-        with signals.postponed():
-            trainer.fit(model, data, ckpt_path=last, weights_only=True)
-    except signals.Stopped:
-        if trainer.is_global_zero:
-            place = shlex.quote(os.path.relpath(config.folder))
-            sys.stderr.write(f"digitnet: stopped at step {trainer.global_step}; resume={place} goes on from there\n")
-        raise
+    fit(trainer, model, data, last, Path(config.folder))
     trainer.strategy.barrier()  # the first process may still be writing
     model.load_state_dict(checkpoints.load(recorder.best_path)["state_dict"])
     outcome: Outcome = {
@@ -172,18 +165,36 @@ def fit_and_score(config: DictConfig, test: bool) -> Outcome:
     if test:
         outcome |= test_figures(trainer, model, data)
     if trainer.is_global_zero:
-        folder = Path(config.folder)
-        checkpoints.write(folder / "metrics.json", recording.to_json(outcome | recording.surroundings()).encode())
-        add_outcome(trainer, settings(model, data, config), outcome)
-        if data.val_size:
-            add_mistakes(trainer, model, *data.part("val"))
-        for logger in trainer.loggers:
-            logger.finalize("success")
-        shown = {name: outcome[name] for name in (*FINALS, "train/seconds", "parameters") if name in outcome}
-        show(f"{outcome['model']}, epoch {outcome['epoch']}", shown)
-        shown_folder = os.path.relpath(folder)
-        print(f"run folder: {shown_folder}\nlook at it: tensorboard --logdir {shlex.quote(shown_folder)}")
+        report(config, trainer, model, data, outcome)
     return outcome
+
+
+def fit(trainer: L.Trainer, model: DigitClassifier, data: MNISTDataModule, last: Path | None, folder: Path) -> None:
+    try:
+        with signals.postponed():
+            trainer.fit(model, data, ckpt_path=last, weights_only=True)
+    except signals.Stopped:
+        if trainer.is_global_zero:
+            place = shlex.quote(os.path.relpath(folder))
+            sys.stderr.write(f"digitnet: stopped at step {trainer.global_step}; resume={place} goes on from there\n")
+        raise
+
+
+def report(
+    config: DictConfig, trainer: L.Trainer, model: DigitClassifier, data: MNISTDataModule, outcome: Outcome
+) -> None:
+    """metrics.json, what TensorBoard shows of a finished run, and the end of the command's output."""
+    folder = Path(config.folder)
+    checkpoints.write(folder / "metrics.json", recording.to_json(outcome | recording.surroundings()).encode())
+    add_outcome(trainer, settings(model, data, config), outcome)
+    if data.val_size:
+        add_mistakes(trainer, model, *data.part("val"))
+    for logger in trainer.loggers:
+        logger.finalize("success")
+    shown = {name: outcome[name] for name in (*FINALS, "train/seconds", "parameters") if name in outcome}
+    show(f"{outcome['model']}, epoch {outcome['epoch']}", shown)
+    place = os.path.relpath(folder)
+    print(f"run folder: {place}\nlook at it: tensorboard --logdir {shlex.quote(place)}")
 
 
 def checkpoint_to_resume(config: DictConfig) -> Path | None:

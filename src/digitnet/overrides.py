@@ -25,7 +25,9 @@ def check_key(key: str, config: DictConfig, groups: Sequence[str]) -> None:
     for part in key.split("."):
         if not isinstance(node, DictConfig) or part not in node.keys():  # noqa: SIM118 ("in" denies a ???)
             known = parameters(node) if isinstance(node, DictConfig) else {}
-            if part in known or "**" in known or part in CONFIG_WORDS:
+            # Nearly a name that is known is a typo, even where any other name would do.
+            free = "**" in known and not difflib.get_close_matches(part, [*known, *map(str, node)], n=1, cutoff=0.7)
+            if part in known or free or part in CONFIG_WORDS:
                 return
             raise UsageError(f"{key or repr(key)}: no such key{suggest(key, [*groups, *all_keys(config)])}")
         node = None if OmegaConf.is_missing(node, part) or OmegaConf.is_interpolation(node, part) else node[part]

@@ -42,7 +42,7 @@ WHAT = {
         instead=True,
     ),
     # Two sums an epoch, of training and validation.
-    "metric": lambda step: Sabotage(f"{CLASSIFIER}:Tally.sums", 0, Poison(Tally, "sums", 1 + step // 4), instead=True),
+    "metric": lambda step: Sabotage(f"{CLASSIFIER}:Tally.sums", 0, Poison(Tally, "sums", 1 + step // 5), instead=True),
 }
 CASES = [(what, step) for what in WHAT for step in (1, 12, STEPS)]
 

@@ -2,11 +2,15 @@
 
 import json
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from digitnet import checkpoints
 from tests.faults.child import TINY, Forks, Give, Sabotage, Send
 from tests.faults.conftest import difference, leftovers, state, trials, without_curves
 from tests.faults.test_files import whole_files
@@ -72,6 +76,23 @@ def test_a_sweep_stops_as_a_whole_and_goes_on_where_it_was(number: int, forks: F
     assert (tmp_path / "sweep" / "0" / "metrics.json").read_bytes() == first
     assert forks.run("train", *TINY, "seed=2", "test=true", "hydra.run.dir=alone", folder=tmp_path).status == 0
     assert difference(state(tmp_path / "sweep" / "1"), state(tmp_path / "alone")) == ""
+
+
+@pytest.mark.parametrize("number", trials((signal.SIGTERM, signal.SIGINT), fast=[signal.SIGTERM]))
+def test_the_real_command_as_it_comes_stops_within_five_seconds(number: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "digitnet.train", "hydra.run.dir=out"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+        while not list(tmp_path.glob("out/events*")):
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        time.sleep(2)  # into the first epoch
+        sent = time.perf_counter()
+        process.send_signal(number)
+        assert process.wait(60) == 128 + number
+    assert time.perf_counter() - sent < 5
+    last = checkpoints.load(tmp_path / "out" / "checkpoints" / "last.ckpt")
+    assert f"stopped at step {last['global_step']}; resume=out" in (tmp_path / "log").read_text()
 
 
 def test_without_our_handler_lightning_leaves_validation_in_the_middle(forks: Forks, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import shlex
 import sys
@@ -24,7 +25,7 @@ from rich.table import Table
 
 from digitnet import checkpoints, recording, signals
 from digitnet.data import Augmentation, MNISTDataModule
-from digitnet.errors import UsageError
+from digitnet.errors import RunError, UsageError
 from digitnet.models import DigitClassifier
 from digitnet.tensorboard import TensorBoardReport, add_mistakes, add_outcome
 
@@ -212,6 +213,8 @@ def test_figures(trainer: L.Trainer, model: DigitClassifier, data: MNISTDataModu
     trainer.test(model, data, verbose=False)
     seconds = time.perf_counter() - start
     figures = {name: figure.item() for name, figure in trainer.callback_metrics.items() if name.startswith("test/")}
+    if not all(map(math.isfinite, figures.values())):
+        raise RunError("test/loss is not finite; of the run itself, best.ckpt and metrics.csv are whole")
     return figures | {"test/seconds": seconds}
 
 

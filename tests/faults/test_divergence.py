@@ -75,6 +75,14 @@ def test_a_high_learning_rate_is_answered(forks: Forks, tmp_path: Path) -> None:
     assert "try a lower optimizer.lr than 1e+20" in failed.err
 
 
+def test_a_test_figure_that_is_none_is_not_an_outcome(forks: Forks, tmp_path: Path) -> None:
+    seventh = Sabotage(f"{CLASSIFIER}:Tally.sums", 0, Poison(Tally, "sums", 7), instead=True)  # after two an epoch
+    failed = forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[seventh])
+    assert failed.status == 1
+    assert "test/loss is not finite" in failed.err
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
 def test_without_the_look_nan_is_saved_as_if_nothing_were(forks: Forks, tmp_path: Path) -> None:
     blind = [
         Sabotage(f"{CLASSIFIER}:DigitClassifier.has_diverged", 0, Give(False), instead=True),

@@ -108,13 +108,13 @@ def test_without_our_handler_lightning_leaves_validation_in_the_middle(forks: Fo
 
 def test_a_failing_job_of_a_sweep_is_named_and_the_others_run(forks: Forks, tmp_path: Path) -> None:
     """Two of four diverge; run again, only those are tried."""
-    sweep = ("-m", *TINY, "optimizer.name=sgd", "optimizer.lr=1e-3,1e30,2e-3,1e35", "hydra.sweep.dir=sweep")
+    sweep = ("-m", *TINY, "optimizer.name=sgd", "optimizer.lr=1e-3,1e+30,2e-3,1e+35", "hydra.sweep.dir=sweep")
     done = forks.run("train", *sweep, folder=tmp_path)
     assert done.status == 1
     assert "Traceback" not in done.err
     lines = [line for line in done.err.splitlines() if line.startswith("digitnet: error")]
     assert len(lines) == 2
-    for line, job, rate in zip(lines, (1, 3), ("1e30", "1e35"), strict=True):
+    for line, job, rate in zip(lines, (1, 3), ("1e+30", "1e+35"), strict=True):
         assert f"job {job} (" in line
         assert f"optimizer.lr={rate}" in line
         assert "diverged in epoch 1" in line

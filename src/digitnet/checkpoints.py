@@ -1,5 +1,6 @@
 """The one way in and out of a checkpoint file: whole or not at all, plain data, not a byte changed on the way."""
 
+import errno
 import hashlib
 import io
 import os
@@ -33,7 +34,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        write(Path(path), sealed(buffer.getvalue()))
+        content = sealed(buffer.getvalue())
+        try:
+            require_plain_archive(content)  # or all that is trained could never be loaded
+        except ValueError as error:
+            raise RunError(f"{path}: would be no digitnet checkpoint ({error}); leave that out of the run") from error
+        write(Path(path), content)
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
         return load(Path(path))
@@ -65,14 +71,18 @@ def sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network disks know no such thing
+            raise
     finally:
         os.close(handle)
 
 
 def sweep_leftovers(folder: Path) -> None:
-    """What processes killed in the middle of `write` have left."""
-    for leftover in folder.rglob(STAGED.format(name="*", pid="*")):
-        leftover.unlink(missing_ok=True)
+    """What processes killed in the middle of `write` have left of this run."""
+    for leftover in [*folder.glob(".*.part"), *folder.glob("checkpoints/.*.part")]:
+        if re.fullmatch(r"\..+\.\d+\.part", leftover.name):
+            leftover.unlink(missing_ok=True)
 
 
 def sealed(archive: bytes) -> bytes:
@@ -107,18 +117,19 @@ def load(path: Path) -> dict[str, Any]:
     try:
         content = verified(path)
         # First its outline alone: a tensor may claim more than its file holds, and be given the memory.
-        claimed = torch.load(io.BytesIO(content), map_location="meta", weights_only=True)
-        if size_of(claimed) > len(content):
+        if size_of(torch.load(io.BytesIO(content), map_location="meta", weights_only=True), {}) > len(content):
             raise ValueError("tensors larger than the file")
         checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        ours = isinstance(checkpoint, dict) and {"digitnet_model", "state_dict", "hyper_parameters"} <= set(checkpoint)
+        finite = ours and is_finite(checkpoint["state_dict"])
     except Exception as error:  # torch raises whatever the broken bytes lead to: ten kinds were seen
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise UsageError(f"{path}: not a whole checkpoint that digitnet wrote ({reason})") from error
-    if not isinstance(checkpoint, dict) or not {"digitnet_model", "state_dict", "hyper_parameters"} <= set(checkpoint):
+    if not ours:
         raise UsageError(f"{path}: not a checkpoint that digitnet wrote; train one with `python -m digitnet.train`")
-    if not is_finite(checkpoint["state_dict"]):
+    if not finite:
         raise UsageError(f"{path}: its weights are not finite numbers; train again")
-    return checkpoint
+    return dict(checkpoint)
 
 
 def is_finite(weights: Mapping[str, Tensor]) -> bool:
@@ -127,7 +138,7 @@ def is_finite(weights: Mapping[str, Tensor]) -> bool:
 
 
 def verified(path: Path) -> bytes:
-    """The bytes of a zip archive that has not been changed, unpacks to no more than it is, and names no code.
+    """The bytes of a zip archive that has not been changed and names no code.
 
     A file of Lightning's own writing has no seal; then the checksums that zip keeps of its members must do, which miss
     a change between the members. Raises ValueError or what zipfile does.
@@ -135,19 +146,32 @@ def verified(path: Path) -> bytes:
     if path.stat().st_size > LIMIT:
         raise ValueError(f"more than {LIMIT} bytes")
     content = path.read_bytes()
-    body, digest = content[:-64], content[-64:]
-    is_sealed = body.endswith(SEAL)
-    if is_sealed and hashlib.sha256(body).hexdigest().encode() != digest:
-        raise ValueError("damaged: its SHA-256 is another")
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise ValueError("a compressed archive")
-        if not is_sealed and (bad := archive.testzip()):
-            raise ValueError(f"damaged: {bad}")
-        for member in archive.namelist():
-            if member.endswith("/data.pkl"):
-                require_plain(archive.read(member))
+    comment = require_plain_archive(content)
+    if comment:
+        if not comment.startswith(SEAL) or hashlib.sha256(content[:-64]).hexdigest().encode() != comment[len(SEAL) :]:
+            raise ValueError("damaged: its SHA-256 is another")
+    elif bad := zipfile.ZipFile(io.BytesIO(content)).testzip():
+        raise ValueError(f"damaged: {bad}")
     return content
+
+
+def require_plain_archive(content: bytes) -> bytes:
+    """The comment of an archive that zipfile and torch read alike: nothing before, after or twice, nothing packed."""
+    if len(content) > LIMIT:
+        raise ValueError(f"more than {LIMIT} bytes")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members, comment = archive.infolist(), archive.comment
+        names = [member.filename.lower() for member in members]
+        programs = [member for member in members if member.filename.lower().endswith("data.pkl")]
+        end = content[len(content) - 22 - len(comment) :]  # the record at the end of an archive has 22 bytes
+        if not content.startswith(b"PK\3\4") or not end.startswith(b"PK\5\6"):
+            raise ValueError("bytes before or after the archive")
+        if len(set(names)) < len(names) or len(programs) != 1:
+            raise ValueError("members of the same name")
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("a compressed archive")
+        require_plain(archive.read(programs[0]))
+    return comment
 
 
 def require_plain(instructions: bytes) -> None:
@@ -157,12 +181,17 @@ def require_plain(instructions: bytes) -> None:
             raise ValueError(f"it names {argument}, which is no data")
 
 
-def size_of(content: Any) -> int:
-    """Bytes of all tensors in there, each counted as if nothing were shared."""
+def size_of(content: Any, known: dict[int, int]) -> int:
+    """Bytes of all tensors in there, each counted as if nothing were shared; `known` are the parts summed before."""
     if isinstance(content, Tensor):
         return content.nbytes
-    parts = content.values() if isinstance(content, Mapping) else content if isinstance(content, list | tuple) else ()
-    return sum(size_of(part) for part in parts)
+    if id(content) not in known:
+        parts = (
+            content.values() if isinstance(content, Mapping) else content if isinstance(content, list | tuple) else ()
+        )
+        known[id(content)] = 0  # in case it holds itself
+        known[id(content)] = sum(size_of(part, known) for part in parts)
+    return known[id(content)]
 
 
 def restore(path: Path) -> DigitClassifier:
@@ -180,6 +209,8 @@ def restore(path: Path) -> DigitClassifier:
 
 def rebuild(name: str, hyper_parameters: dict[str, Any], state_dict: dict[str, Any]) -> DigitClassifier:
     """A model by its name in the closed list. Raises what torch does if the weights are not those of such a model."""
+    if any(len(value) > len(state_dict) for value in hyper_parameters.values() if isinstance(value, list | tuple)):
+        raise ValueError("more layers than weights")
     with torch.device("meta"):  # takes no memory, so numbers out of a file may say what they like
         MODELS[name](**hyper_parameters).load_state_dict(state_dict, assign=True)
     model = MODELS[name](**hyper_parameters)

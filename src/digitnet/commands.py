@@ -22,7 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from digitnet import signals
@@ -108,7 +108,12 @@ def checked(arguments: list[str], config_name: str, check: Check, rewrite: Rewri
 
 def compose_checked(name: str, texts: list[str], groups: list[str], extra: list[str], number: int) -> DictConfig:
     """The config of one job, its keys and types checked. Values get `++`: Hydra knows only keys that a config lists."""
-    from digitnet.overrides import check_key, check_types, suggest  # read the targets' signatures, so import torch
+    from digitnet.overrides import (
+        check_key,
+        check_targets,
+        check_types,
+        suggest,
+    )  # read the targets' signatures, so import torch
 
     loader = GlobalHydra.instance().config_loader()
     overrides = OverridesParser.create(loader).parse_overrides(texts)
@@ -132,6 +137,8 @@ def compose_checked(name: str, texts: list[str], groups: list[str], extra: list[
         sweep = config.hydra.sweep
         config.folder = f"{sweep.dir}/{sweep.subdir}" if in_sweep else config.hydra.run.dir
     check_types(config)
+    ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    check_targets(OmegaConf.to_container(ours, resolve=True))
     return config
 
 

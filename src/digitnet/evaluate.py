@@ -98,7 +98,10 @@ def draw_curves(folder: Path, checkpoint: Path) -> None:
     from digitnet import checkpoints, figures
 
     last = checkpoint.with_name("last.ckpt")
-    rows = checkpoints.load(last if last.is_file() else checkpoint)["callbacks"]["Recorder"]["rows"]
+    callbacks = checkpoints.load(last if last.is_file() else checkpoint).get("callbacks", {})
+    if "Recorder" not in callbacks:  # trained without digitnet's command
+        return
+    rows = callbacks["Recorder"]["rows"]
     figures.draw_curves(rows).savefig(folder / "curves.png")
     print(f"drawn: {folder / 'curves.png'}")
 

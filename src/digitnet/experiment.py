@@ -136,6 +136,8 @@ def found(config: DictConfig) -> Outcome | None:
         outcome: Outcome = json.loads(path.read_text())
     except ValueError:
         return None  # of no use to anyone; the run is scored again
+    if config.test and "test/acc" not in outcome:
+        return None
     checkpoint = checkpoints.load(last)
     epochs, steps = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"], checkpoint["global_step"]
     limits = (config.trainer.get("max_epochs") or -1, epochs), (config.trainer.get("max_steps") or -1, steps)

@@ -49,6 +49,15 @@ def check_types(config: DictConfig) -> None:
                 )
 
 
+def check_targets(content: Any) -> None:
+    """Raises UsageError for a `_target_`, wherever it is, that is no part of an experiment. Takes resolved content."""
+    if isinstance(content, dict) and "_target_" in content:
+        parameters(OmegaConf.create({"_target_": str(content["_target_"])}))
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    for part in parts:
+        check_targets(part)
+
+
 def parameters(node: DictConfig) -> dict[str, Any]:
     """Names and types that the node's `_target_` takes, also what it hands on by `**` to the class it extends.
 
@@ -103,7 +112,11 @@ def nodes(config: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
         yield path, config
     names: Iterable[Any] = config.keys() if isinstance(config, DictConfig) else range(len(config))
     for name in names:
-        if name == "hydra" or OmegaConf.is_interpolation(config, name) or OmegaConf.is_missing(config, name):
+        if (
+            (name == "hydra" and not path)
+            or OmegaConf.is_interpolation(config, name)
+            or OmegaConf.is_missing(config, name)
+        ):
             continue
         if isinstance(config[name], DictConfig | ListConfig):
             yield from nodes(config[name], f"{path}.{name}".lstrip("."))

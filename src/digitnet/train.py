@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from digitnet.models import DigitClassifier
 
 CHANGEABLE = r"\+*(resume|test|compile|trainer|hydra)\b"
-FOREIGN = r"^~?hydra|_target_\W+(?!digitnet\.|lightning\.)"
+FOREIGN = r"^~?hydra|_target_\W++(?!digitnet\.|lightning\.)"
 
 
 def main() -> None:
@@ -53,6 +53,9 @@ def check(config: DictConfig) -> None:
             pass
     if last := experiment.checkpoint_to_resume(config):
         checkpoint = checkpoints.load(last)
+        if not {"loops", "callbacks", "optimizer_states"} <= set(checkpoint):
+            raise UsageError(f"{last}: holds a network and no run to go on with")
+        require_as_it_began(config, folder)
         require_same(model, checkpoint, bool(config.get("averaging")), folder)
         done, limit = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"], trainer.max_epochs
         require(
@@ -70,15 +73,17 @@ def with_recorded(overrides: list[str]) -> list[str]:
 
     Who hands a run on must not be able to make it run code: what it builds has to come from digitnet or Lightning.
     """
-    given = dict(override.partition("=")[::2] for override in overrides)
+    given = dict(override.lstrip("+").partition("=")[::2] for override in overrides)
     if not given.get("resume"):
         return overrides
     folder = Path(given["resume"].strip("'\""))
-    recorded = [line.lstrip("+") for line in recorded_overrides(folder, "resume")]
+    elsewhere = given.get("hydra.run.dir", str(folder)).strip("'\"")
+    require(Path(elsewhere) == folder, "hydra.run.dir", elsewhere, f"left out: resume={folder} goes on in that folder")
+    before = [line.lstrip("+") for line in recorded_overrides(folder, "resume")]
     for line in overrides:
-        if line.lstrip("+") not in recorded and not re.match(CHANGEABLE, line):
+        if line.lstrip("+") not in before and not re.match(CHANGEABLE, line):
             raise UsageError(f"resume={folder} goes on as it began: {line} cannot change; trainer.…, test, compile may")
-    kept = [line for line in recorded if line.partition("=")[0] not in (*given, "resume")]
+    kept = [line for line in before if line.partition("=")[0] not in (*given, "resume")]
     for line in kept:
         if re.search(FOREIGN, line):
             raise UsageError(f"resume={folder}: was started with {line}; say that again beside it if you trust it")
@@ -86,11 +91,29 @@ def with_recorded(overrides: list[str]) -> list[str]:
 
 
 def recorded_overrides(folder: Path, name: str) -> list[str]:
-    record = folder / ".hydra" / "overrides.yaml"
+    return [str(line) for line in recorded(folder, "overrides.yaml", list, name)]
+
+
+def recorded(folder: Path, file: str, kind: type, name: str) -> Any:
+    """What Hydra wrote down of a run, interpolations as they were typed."""
+    record = folder / ".hydra" / file
     try:
-        return [str(line) for line in OmegaConf.load(record)]
+        content = OmegaConf.to_container(OmegaConf.load(record), resolve=False)
     except Exception as error:  # whatever a YAML parser has against the bytes
         raise UsageError(f"{name}={folder}: no run there, {record} is missing or damaged") from error
+    if not isinstance(content, kind):
+        raise UsageError(f"{name}={folder}: {record} is damaged")
+    return content
+
+
+def require_as_it_began(config: DictConfig, folder: Path) -> None:
+    """Raises UsageError if the configs that the recorded overrides choose from have changed since."""
+    then, now = recorded(folder, "config.yaml", dict, "resume"), OmegaConf.to_container(config, resolve=False)
+    assert isinstance(now, dict)
+    free = ("trainer", "test", "compile", "resume", "folder", "hydra")
+    changed = [str(key) for key in then.keys() | now.keys() if key not in free and then.get(key) != now.get(key)]
+    if changed:
+        raise UsageError(f"resume={folder}: the configs say something else of {sorted(changed)[0]} than when it began")
 
 
 def require_same(model: "DigitClassifier", checkpoint: dict[str, Any], averaging: bool, folder: Path) -> None:

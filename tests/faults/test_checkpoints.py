@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ import digitnet
 from digitnet import checkpoints, weights
 from digitnet.errors import UsageError
 from tests.faults.child import TINY, Ended, Forks, Sabotage
-from tests.faults.conftest import difference, trials
+from tests.faults.conftest import trials
 from tests.faults.test_resume import stop_at
 
 SENTINEL = "touch sentinel"
@@ -186,18 +187,73 @@ MUTATIONS = [(kind, seed) for kind, count in FULL.items() for seed in range(coun
 def test_a_changed_file_is_refused(
     kind: Callable[[bytes, random.Random], bytes], seed: int, good: Path, tmp_path: Path
 ) -> None:
-    """Also the change of a digit of the seal. Only where its own words are hit do the zip's checksums vouch alone."""
     path = good / "checkpoints" / "last.ckpt"
     content = path.read_bytes()
     changed = kind(content, random.Random(seed))
     if changed == content:
         pytest.skip("zeros over zeros")
     (tmp_path / "changed.ckpt").write_bytes(changed)
-    if changed[-64 - len(checkpoints.SEAL) : -64] == checkpoints.SEAL or len(changed) != len(content):
-        with pytest.raises(UsageError):
-            checkpoints.load(tmp_path / "changed.ckpt")
-    else:
-        assert difference(checkpoints.load(tmp_path / "changed.ckpt"), checkpoints.load(path)) == ""
+    with pytest.raises(UsageError):
+        checkpoints.load(tmp_path / "changed.ckpt")
+
+
+@pytest.mark.parametrize("at", range(-102, 0))
+def test_no_byte_of_the_seal_and_its_record_may_change(at: int, good: Path, tmp_path: Path) -> None:
+    content = bytearray((good / "checkpoints" / "last.ckpt").read_bytes())
+    content[at] ^= 1
+    (tmp_path / "changed.ckpt").write_bytes(content)
+    with pytest.raises(UsageError):
+        checkpoints.load(tmp_path / "changed.ckpt")
+
+
+def bomb() -> bytes:
+    return pickle.dumps(Calls(bytearray, 2**38), protocol=2)
+
+
+def two_programs(good: bytes) -> bytes:
+    """Torch runs the first of two, zipfile reads the last."""
+    source, target = zipfile.ZipFile(io.BytesIO(good)), io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(target, "w") as archive:
+        warnings.simplefilter("ignore")
+        archive.writestr("archive/data.pkl", bomb())
+        for member in source.infolist():
+            archive.writestr(member.filename, source.read(member))
+    return checkpoints.sealed(target.getvalue())
+
+
+def loud_program(good: bytes) -> bytes:
+    """Torch finds its member whatever the case."""
+    source, target = zipfile.ZipFile(io.BytesIO(good)), io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for member in source.infolist():
+            program = member.filename.endswith("data.pkl")
+            name = "archive/DATA.PKL" if program else member.filename
+            archive.writestr(name, bomb() if program else source.read(member))
+    return checkpoints.sealed(target.getvalue())
+
+
+DISGUISES: dict[str, Callable[[bytes], bytes]] = {
+    "a pickle before the archive": lambda good: bomb() + good,
+    "a byte after the archive": lambda good: good + b"x",
+    "two programs": two_programs,
+    "a program in capitals": loud_program,
+}
+
+
+@pytest.mark.parametrize("disguise", DISGUISES)
+def test_what_zipfile_and_torch_would_read_differently_is_refused(disguise: str, good: Path, tmp_path: Path) -> None:
+    content = DISGUISES[disguise]((good / "checkpoints" / "best.ckpt").read_bytes())
+    (tmp_path / "evil.ckpt").write_bytes(content)
+    with pytest.raises(UsageError):
+        checkpoints.load(tmp_path / "evil.ckpt")
+
+
+@pytest.mark.parametrize("weights", [{}, None, {"net.0.weight": "no tensor"}])
+def test_a_sealed_file_that_holds_no_network_is_refused(weights: Any, good: Path, tmp_path: Path) -> None:
+    content = checkpoints.load(good / "checkpoints" / "best.ckpt") | {"state_dict": weights}
+    (tmp_path / "empty.ckpt").write_bytes(torch_saved(content))
+    with pytest.raises(UsageError):
+        digitnet.load(tmp_path / "empty.ckpt")
 
 
 def test_without_the_seal_a_flipped_weight_is_loaded(good: Path, tmp_path: Path) -> None:
@@ -242,6 +298,8 @@ EVIL_CONFIGS = {
     "trainer.logger={_target_: subprocess.check_output}": "_target_=subprocess.check_output",
     "trainer.callbacks=[{_target_: digitnet.weights.json.loads}]": "is no model",
     "distillation.teacher._target_=torch.load": "_target_=torch.load",
+    "trainer.logger.hydra={_target_: digitnet.checkpoints.torch.hub.load}": "digitnet.checkpoints.torch.hub.load",
+    "trainer.logger=${oc.create:{_target_: digitnet.checkpoints.torch.load}}": "digitnet.checkpoints.torch.load",
     "trainer.profiler={_target_: lightning.fabric.utilities.cloud_io._load}": "is no model",
 }
 
@@ -252,6 +310,23 @@ def test_a_config_builds_parts_of_an_experiment_and_nothing_else(line: str, fork
     done = forks.run("train", *TINY, *extra, line, folder=tmp_path)
     assert done.status == 2, done.err
     assert EVIL_CONFIGS[line] in done.err
+
+
+HUB = (
+    "trainer.logger={_target_:lightning.pytorch.loggers.TensorBoardLogger,save_dir:x,"
+    "hydra:{_target_:digitnet.checkpoints.torch.hub.load,repo_or_dir:hub,source:local,model:a}}"
+)
+
+
+def test_a_strangers_run_cannot_reach_code_through_a_part_of_ours(forks: Forks, tmp_path: Path) -> None:
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "hubconf.py").write_text("open('sentinel', 'w')")
+    (tmp_path / "run" / ".hydra").mkdir(parents=True)
+    (tmp_path / "run" / ".hydra" / "overrides.yaml").write_text(f"- '{HUB}'")
+    done = forks.run("train", "resume=run", folder=tmp_path)
+    assert done.status == 2, done.err
+    assert "torch.hub.load" in done.err
+    assert not (tmp_path / "sentinel").exists()
 
 
 @pytest.mark.parametrize("line", ["model._target_=evil.Net", "hydra.sweeper._target_=evil.Net", "~hydra", "[a"])

@@ -171,3 +171,48 @@ def test_a_run_does_not_become_another_on_the_way(override: str, named: str, for
     done = forks.run("train", "resume=out", override, folder=tmp_path)
     assert done.status == 2
     assert f"{named} cannot change" in done.err
+
+
+def test_a_damaged_record_is_no_run_of_defaults(forks: Forks, tmp_path: Path) -> None:
+    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(3)])
+    (tmp_path / "out" / ".hydra" / "overrides.yaml").write_text("")
+    done = resume(forks, tmp_path)
+    assert done.status == 2
+    assert "overrides.yaml is damaged" in done.err
+
+
+def test_a_run_whose_configs_have_changed_is_not_gone_on_with(forks: Forks, tmp_path: Path) -> None:
+    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(3)])
+    record = tmp_path / "out" / ".hydra" / "config.yaml"
+    record.write_text(record.read_text().replace("rotation: 10", "rotation: 11"))
+    done = resume(forks, tmp_path)
+    assert done.status == 2
+    assert "the configs say something else of data" in done.err
+
+
+@pytest.mark.parametrize("words", [("++resume=out",), ("resume=out", "hydra.run.dir=out")])
+def test_resume_may_be_spelled_in_other_ways(
+    words: tuple[str, ...], forks: Forks, whole: dict[str, Any], tmp_path: Path
+) -> None:
+    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(3)])
+    assert forks.run("train", *words, folder=tmp_path).status == 0
+    assert difference(state(tmp_path / "out"), whole) == ""
+
+
+def test_resume_goes_on_in_its_own_folder_only(forks: Forks, tmp_path: Path) -> None:
+    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(3)])
+    assert forks.run("train", "resume=out", "hydra.run.dir=other", folder=tmp_path).status == 2
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_finished_run_can_still_be_tested(forks: Forks, tmp_path: Path) -> None:
+    forks.run("train", *TINY, "test=false", "hydra.run.dir=out", folder=tmp_path)
+    done = forks.run("train", "resume=out", "test=true", folder=tmp_path)
+    assert done.status == 0, done.err
+    assert "test/acc" in state(tmp_path / "out")["outcome"]
+
+
+def test_an_override_with_an_interpolation_is_resumed(forks: Forks, tmp_path: Path) -> None:
+    options = (*TINY, "model.dropout=${schedule.warmup}", "hydra.run.dir=out")
+    forks.run("train", *options, folder=tmp_path, sabotages=[stop_at(3)])
+    assert resume(forks, tmp_path).status == 0

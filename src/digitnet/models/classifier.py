@@ -198,5 +198,6 @@ class DigitClassifier(L.LightningModule):
         require(not endless, "trainer.max_epochs", -1, "set, or trainer.max_steps: the schedule needs an end")
         if self.resumed_tally:  # from the middle of an epoch: Lightning does not start that a second time
             self.tallies["train"] = Tally()
-            self.tallies["train"].load_state_dict(self.resumed_tally, self.device)
+            if self.trainer.is_global_zero:  # it was the first process's
+                self.tallies["train"].load_state_dict(self.resumed_tally, self.device)
             self.resumed_tally = None

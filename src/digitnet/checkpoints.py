@@ -18,11 +18,11 @@ from torch import Tensor
 
 from digitnet.errors import RunError, UsageError
 from digitnet.models import MODELS, DigitClassifier
+from digitnet.models.classifier import is_finite
 
 LIMIT = 2**28  # bytes of a checkpoint, and of the tensors in it: a hundred times what digitnet's own networks need
 SEAL = b"digitnet sha256 "  # and 64 hexadecimal digits: the end of a file written here, a comment to zip readers
 NAMES = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage")  # in a checkpoint
-STAGED = ".{name}.{pid}.part"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -50,7 +50,7 @@ def write(path: Path, content: bytes) -> None:
 
     Raises RunError if the disk does not take it; the old file stays as it was.
     """
-    staged = path.with_name(STAGED.format(name=path.name, pid=os.getpid()))
+    staged = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -121,7 +121,7 @@ def load(path: Path) -> dict[str, Any]:
             raise ValueError("tensors larger than the file")
         checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         ours = isinstance(checkpoint, dict) and {"digitnet_model", "state_dict", "hyper_parameters"} <= set(checkpoint)
-        finite = ours and is_finite(checkpoint["state_dict"])
+        finite = ours and is_finite(checkpoint["state_dict"].values())
     except Exception as error:  # torch raises whatever the broken bytes lead to: ten kinds were seen
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise UsageError(f"{path}: not a whole checkpoint that digitnet wrote ({reason})") from error
@@ -130,11 +130,6 @@ def load(path: Path) -> dict[str, Any]:
     if not finite:
         raise UsageError(f"{path}: its weights are not finite numbers; train again")
     return dict(checkpoint)
-
-
-def is_finite(weights: Mapping[str, Tensor]) -> bool:
-    checked = [weight.isfinite().all() for weight in weights.values() if weight.is_floating_point()]
-    return bool(torch.stack(checked).all())
 
 
 def verified(path: Path) -> bytes:

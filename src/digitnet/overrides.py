@@ -40,9 +40,7 @@ def check_types(config: DictConfig) -> None:
         for name, value in plain(node).items() if known else ():
             key = source(node, path, name)
             if name not in known and "**" not in known and name not in CONFIG_WORDS:
-                raise UsageError(
-                    f"{key or repr(key)}: no such key{suggest(key, [f'{path}.{other}' for other in known])}"
-                )
+                raise UsageError(f"{key}: no such key{suggest(key, [f'{path}.{other}' for other in known])}")
             if not fits(value, known.get(name, Any)):
                 raise UsageError(
                     f"{key}={'null' if value is None else value}: must be {inspect.formatannotation(known[name])}"
@@ -52,7 +50,7 @@ def check_types(config: DictConfig) -> None:
 def check_targets(content: Any) -> None:
     """Raises UsageError for a `_target_`, wherever it is, that is no part of an experiment. Takes resolved content."""
     if isinstance(content, dict) and "_target_" in content:
-        parameters(OmegaConf.create({"_target_": str(content["_target_"])}))
+        part_called(str(content["_target_"]))
     parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
     for part in parts:
         check_targets(part)
@@ -65,13 +63,8 @@ def parameters(node: DictConfig) -> dict[str, Any]:
     """
     if "_target_" not in node:
         return {}
-    try:
-        target = pkgutil.resolve_name(node._target_)
-    except Exception as error:
-        raise UsageError(f"_target_={node._target_}: cannot be imported") from error
-    require_part(node._target_, target)
     found: dict[str, Any] = {}
-    for function in initialisers(target):
+    for function in initialisers(part_called(node._target_)):
         signature = inspect.signature(function)
         try:
             hints = get_type_hints(function)
@@ -84,8 +77,8 @@ def parameters(node: DictConfig) -> dict[str, Any]:
     return found | {"**": Any}
 
 
-def require_part(name: str, target: Any) -> None:
-    """A config may build the parts of an experiment, and nothing else that can be imported."""
+def part_called(name: str) -> Any:
+    """What a `_target_` names: a part of an experiment; UsageError for anything else that can be imported."""
     import lightning.pytorch as L
     from lightning.fabric.plugins import ClusterEnvironment
     from lightning.pytorch import accelerators, loggers, plugins, profilers, strategies
@@ -96,8 +89,13 @@ def require_part(name: str, target: Any) -> None:
     ours = (L.LightningModule, L.LightningDataModule, L.Trainer, digitnet.Augmentation, Distillation)
     hardware = (accelerators.Accelerator, strategies.Strategy, ClusterEnvironment, plugins.Precision, plugins.LayerSync)
     kinds = (*ours, *hardware, L.Callback, loggers.Logger, profilers.Profiler, plugins.CheckpointIO)
+    try:
+        target = pkgutil.resolve_name(name)
+    except Exception as error:
+        raise UsageError(f"_target_={name}: cannot be imported") from error
     if not (target is digitnet.load or (inspect.isclass(target) and issubclass(target, kinds))):
         raise UsageError(f"_target_={name}: is no model, data module, callback, logger or other part of a Trainer")
+    return target
 
 
 def initialisers(target: Any) -> list[Callable[..., Any]]:

@@ -117,10 +117,10 @@ def require_as_it_began(config: DictConfig, folder: Path) -> None:
 
 
 def require_same(model: "DigitClassifier", checkpoint: dict[str, Any], averaging: bool, folder: Path) -> None:
-    """Raises UsageError if the configs have changed since the run was started, so that they make another network."""
+    """Raises UsageError if last.ckpt is not of the network that the run's config makes."""
     then = checkpoint["digitnet_model"], checkpoint["hyper_parameters"], "current_model_state" in checkpoint
     now = type(model).__name__, dict(model.hparams), averaging
-    require(then == now, "resume", folder, f"a run of {now}, as the configs are now; it was one of {then}")
+    require(then == now, "resume", folder, f"a run of {now}, as its config says; its checkpoint is of {then}")
 
 
 if __name__ == "__main__":

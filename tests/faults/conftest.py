@@ -84,7 +84,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if not (target := config.getoption("--fault-report")):
+    if not (target := config.getoption("--fault-report", None)):
         return
     counts: dict[str, Counter[str]] = {}
     for outcome in ("passed", "failed", "skipped"):

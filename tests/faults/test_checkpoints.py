@@ -114,12 +114,13 @@ def evaluate_sweep(path: Path, forks: Forks) -> Ended:
 
 
 def resume(path: Path, forks: Forks) -> Ended:
-    run = path.parent / "run"
-    (run / "checkpoints").mkdir(parents=True)
-    (run / ".hydra").mkdir()
-    (run / "checkpoints" / "last.ckpt").write_bytes(path.read_bytes())
-    (run / ".hydra" / "overrides.yaml").write_text("\n".join(f"- '{line}'" for line in TINY))
-    return forks.run("train", "resume=run", folder=path.parent)
+    """Of a run that is right in all but its last.ckpt."""
+    last = path.parent / "run" / "checkpoints" / "last.ckpt"
+    forks.run("train", *TINY, "hydra.run.dir=run", folder=path.parent, sabotages=[stop_at(1)])
+    last.write_bytes(path.read_bytes())
+    done = forks.run("train", "resume=run", folder=path.parent)
+    assert "last.ckpt: " in done.err or "its checkpoint is of" in done.err
+    return done
 
 
 def teach(path: Path, forks: Forks) -> Ended:

@@ -95,7 +95,7 @@ def test_the_real_command_as_it_comes_stops_within_five_seconds(number: int, tmp
     assert f"stopped at step {last['global_step']}; resume=out" in (tmp_path / "log").read_text()
 
 
-def test_without_our_handler_lightning_leaves_validation_in_the_middle(forks: Forks, tmp_path: Path) -> None:
+def test_without_our_handler_a_terminated_run_looks_like_a_success(forks: Forks, tmp_path: Path) -> None:
     off = Sabotage("digitnet.signals:listen_again", 0, Give(), instead=True)
     chained = Sabotage("digitnet.signals:handle", 0, Give(), instead=True)
     target, nth = PLACES["train"]

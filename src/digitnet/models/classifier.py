@@ -1,7 +1,7 @@
 """What every digit classifier shares: the pixels it takes, its loss and figures, its optimiser and schedule."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import lightning as L
@@ -24,6 +24,11 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda left: (1 - math.cos(math.pi * left)) / 2,  # Loshchilov and Hutter, 2017
     "onecycle": lambda left: left,  # Smith and Topin, 2018, in straight lines; the momentum stays as it is
 }
+
+
+def is_finite(tensors: Iterable[Tensor]) -> bool:
+    """Waits for the device once, however many they are."""
+    return bool(torch.stack([tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()]).all())
 
 
 class Tally:
@@ -169,8 +174,7 @@ class DigitClassifier(L.LightningModule):
     def has_diverged(self) -> bool:
         """Whether a weight or, in the middle of an epoch, the loss of a batch is not finite. Waits for the device."""
         losses = self.tallies["train"].losses if "train" in self.tallies else []
-        floats = [weight for weight in self.state_dict().values() if weight.is_floating_point()]
-        return not torch.stack([tensor.isfinite().all() for tensor in [*floats, *losses]]).all().item()
+        return not is_finite([*self.state_dict().values(), *losses])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         name, momentum = self.hparams["optimizer"], self.hparams["momentum"]

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from digitnet.models import CNN as CNN
     from digitnet.models import MLP as MLP
     from digitnet.models import DigitClassifier as DigitClassifier
+    from digitnet.reading import read as read
     from digitnet.weights import load as load
 
 __version__ = "0.1.0"
@@ -20,6 +21,7 @@ EXPORTS = {
     "MLP": "digitnet.models",
     "MNISTDataModule": "digitnet.data",
     "load": "digitnet.weights",
+    "read": "digitnet.reading",
 }
 __all__ = list(EXPORTS)
 

@@ -25,7 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from digitnet import signals
+from digitnet import doors, signals
 from digitnet.errors import RunError, UsageError
 
 WRONG_INPUT = (UsageError, HydraException, OmegaConfBaseException)
@@ -57,7 +57,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any], check: Check, rewri
         if show_traceback or not isinstance(failure, EXPECTED):
             traceback.print_exception(failure)
         message, *_ = str(failure).split("Config search path")  # Hydra's list of folders says nothing to a user
-        sys.stderr.write(f"digitnet: error: {' '.join(f'{name}{message}'.split())}\n")
+        doors.tell(f"{name}{message}")
     if failures:
         sys.exit(2 if isinstance(failures[0][1], WRONG_INPUT) and not failures[0][0] else 1)
 

@@ -1,8 +1,11 @@
 """Pictures of data, predictions and training; the only module that draws."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -25,6 +28,38 @@ def draw_predictions(images: Tensor, labels: Tensor, probabilities: Tensor, colu
         below.set_xlabel(f"{chances.max():.1%}", fontsize=8)
         below.set(xticks=range(10), yticks=[], ylim=(0, 1))
         below.tick_params(labelsize=6)
+    return figure
+
+
+class Cell(NamedTuple):
+    """What a contact sheet shows of a picture: the last two are of its largest digit, if it has one."""
+
+    name: str
+    answer: str
+    picture: NDArray[np.float32]  # [H, W, 3]
+    image: NDArray[np.uint8] | None  # [28, 28]
+    probabilities: Sequence[float] | None
+
+
+def draw_sheet(cells: Sequence[Cell], columns: int = 3) -> Figure:
+    """For each picture: itself, the 28 × 28 that the network saw, and the ten probabilities as bars."""
+    rows = max(1, -(-len(cells) // columns))
+    figure = Figure(figsize=(columns * 4.2, rows * 1.7), layout="constrained")
+    axes = figure.subplots(rows, 3 * columns, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for number, cell in enumerate(cells):
+        start = 3 * (number % columns)
+        given, seen, bars = axes[number // columns, start : start + 3]
+        given.imshow(cell.picture)
+        given.set_title(cell.name[-28:], fontsize=7, parse_math=False)
+        seen.set_title(cell.answer, fontsize=9)
+        if cell.image is not None and cell.probabilities is not None:
+            seen.imshow(cell.image, cmap="gray")
+            bars.axis("on")
+            bars.bar(range(10), cell.probabilities, color="tab:blue")
+            bars.set(xticks=range(10), yticks=[], ylim=(0, 1))
+            bars.tick_params(labelsize=6)
     return figure
 
 

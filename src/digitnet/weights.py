@@ -1,15 +1,20 @@
 """Trained models, ready to use: those that come with the package, and those of one's own runs."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save
+from safetensors.torch import load as parse
+from safetensors.torch import save
 
 from digitnet import checkpoints
-from digitnet.models import DigitClassifier
+from digitnet.errors import UsageError
+from digitnet.models import MODELS, DigitClassifier
+from digitnet.models.classifier import is_finite
 
 FOLDER = Path(__file__).parent / "models" / "files"  # NAME.safetensors, and NAME.json: how it was made
+CARD_LIMIT = 2**20  # bytes
 
 
 def find(source: str | Path) -> Path:
@@ -19,20 +24,70 @@ def find(source: str | Path) -> Path:
 
 
 def load(source: str | Path) -> DigitClassifier:
-    """The model called "cnn" or "mlp" that comes with the package, or that in the folder of a run or a checkpoint.
+    """The model called "cnn" or "mlp" that comes with the package, or that of a run folder, a checkpoint or an export.
 
     It is in evaluation mode, on the CPU. Raises UsageError if there is no such model.
     """
     path = find(source)
-    if path.suffix != ".safetensors":
-        return checkpoints.restore(path)
-    card = json.loads(path.with_suffix(".json").read_text())
-    return checkpoints.rebuild(card["model"], card["hyper_parameters"], load_file(path))
+    return restore(path) if path.suffix == ".safetensors" else checkpoints.restore(path)
+
+
+def restore(path: Path) -> DigitClassifier:
+    """The model in a file of `write`, with its card beside it; runs no code from either."""
+    try:
+        content, card = read(path, checkpoints.LIMIT), json.loads(read(card_of(path), CARD_LIMIT))
+        if card.get("sha256", digest(content)) != digest(content):
+            raise ValueError(f"damaged, or {card_of(path).name} is another's: its SHA-256 is another")
+        return unpack(content, card)
+    except Exception as error:  # as many kinds as there are ways to break two files
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise UsageError(f"{path}: not a model that digitnet wrote, with its card ({reason})") from error
+
+
+def read(path: Path, limit: int) -> bytes:
+    if not path.is_file():
+        raise ValueError(f"{path.name} is missing")
+    if path.stat().st_size > limit:
+        raise ValueError(f"{path.name} has more than {limit} bytes")
+    return path.read_bytes()
+
+
+def unpack(content: bytes, card: dict[str, Any]) -> DigitClassifier:
+    """Raises what torch and safetensors do if the weights are not those of the card's model, ValueError besides."""
+    if card["model"] not in MODELS:
+        raise ValueError(f"holds a {card['model']}, but digitnet.models.MODELS knows only {', '.join(MODELS)}")
+    model = checkpoints.rebuild(card["model"], card["hyper_parameters"], parse(content))
+    if not is_finite(model.state_dict().values()):
+        raise ValueError("its weights are not finite numbers")
+    return model
+
+
+def pack(model: DigitClassifier) -> bytes:
+    return save({key: weight.contiguous() for key, weight in model.state_dict().items()})
+
+
+def describe(model: DigitClassifier) -> dict[str, Any]:
+    """What `unpack` needs of a card."""
+    return {"model": type(model).__name__, "hyper_parameters": dict(model.hparams)}
+
+
+def card_of(path: Path) -> Path:
+    """NAME.json of NAME.safetensors; NAME.onnx.json of NAME.onnx, so that both can be in one folder."""
+    return path.with_suffix(".json" if path.suffix == ".safetensors" else f"{path.suffix}.json")
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def write(path: Path, content: bytes, card: dict[str, Any]) -> Path:
+    """The file, then its card, which vouches for it and is returned."""
+    text = json.dumps(card | {"sha256": digest(content)}, indent=2) + "\n"
+    checkpoints.write(path, content)
+    checkpoints.write(card_of(path), text.encode())
+    return card_of(path)
 
 
 def ship(model: DigitClassifier, name: str, card: dict[str, Any]) -> None:
-    """Writes NAME.safetensors and its card."""
-    card = {"model": type(model).__name__, "hyper_parameters": dict(model.hparams)} | card
-    packed = {key: weight.contiguous() for key, weight in model.state_dict().items()}
-    checkpoints.write(FOLDER / f"{name}.safetensors", save(packed))
-    checkpoints.write(FOLDER / f"{name}.json", (json.dumps(card, indent=2) + "\n").encode())
+    """Puts NAME.safetensors and its card into the package."""
+    write(FOLDER / f"{name}.safetensors", pack(model), describe(model) | card)

@@ -1,0 +1,139 @@
+"""Finds the digits in a picture and makes of each what MNIST would have made: 28 × 28, bright ink on black."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from digitnet.photos.files import Picture
+from digitnet.photos.light import find_ink, find_strokes
+from digitnet.photos.mnist import to_mnist
+
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's
+
+
+@dataclass(frozen=True)
+class Found:
+    """One digit: its image `[28, 28]` uint8, bright on black, and where it stands in the picture."""
+
+    image: NDArray[np.uint8]
+    box: tuple[int, int, int, int]  # left, top, right, bottom, in pixels of the picture
+
+
+@dataclass
+class Piece:
+    """Connected ink, or what several pieces of ink make up: their labels and the box around them."""
+
+    labels: list[int]
+    area: int
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    def gaps(self, other: "Piece") -> tuple[int, int]:
+        """Pixels between the two, across and down; below 0 where they overlap."""
+        across = max(self.left, other.left) - min(self.right, other.right)
+        return across, max(self.top, other.top) - min(self.bottom, other.bottom)
+
+    def contains(self, other: "Piece") -> bool:
+        within = self.top < other.top and other.bottom < self.bottom
+        return within and self.left < other.left and other.right < self.right
+
+    def take(self, other: "Piece") -> None:
+        self.labels += other.labels
+        self.area += other.area
+        self.top, self.left = min(self.top, other.top), min(self.left, other.left)
+        self.bottom, self.right = max(self.bottom, other.bottom), max(self.right, other.right)
+
+
+def find_digits(picture: Picture) -> list[Found]:
+    """In the order of reading: left to right, top to bottom."""
+    ink, even = find_ink(picture @ LUMINANCE)
+    strokes = find_strokes(ink)
+    reach = 0 if even else max(picture.shape) // 150  # of a pen that skips
+    labels, _ = ndimage.label(ndimage.maximum_filter(strokes, 2 * reach + 1), np.ones((3, 3)))
+    labels *= strokes
+    pieces = strokes_of_digits(labels, even)
+    found = []
+    for digit in in_reading_order(put_together(pieces)):
+        window = tuple(
+            slice(max(0, start - 1), stop + 1) for start, stop in ((digit.top, digit.bottom), (digit.left, digit.right))
+        )
+        mask = np.isin(labels[window], digit.labels)
+        found.append(Found(to_mnist(ink[window], mask, even), (digit.left, digit.top, digit.right, digit.bottom)))
+    return found
+
+
+def strokes_of_digits(labels: NDArray[np.int32], even: bool) -> list[Piece]:
+    """All connected ink but for specks, what leaves a photograph, rings and underlines; the tallest first."""
+    height, width = labels.shape
+    areas = np.bincount(labels.ravel()).tolist()
+    pieces = [
+        Piece([number], areas[number], rows.start, columns.start, rows.stop, columns.stop)
+        for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1)
+    ]
+    inside = [p for p in pieces if p.top > 0 and p.left > 0 and p.bottom < height and p.right < width]
+    if not even and any(piece.height > 0.1 * height for piece in inside):
+        pieces = inside
+    most = max((piece.area for piece in pieces), default=0)
+    pieces = [piece for piece in pieces if piece.area > 0.02 * most]
+    pieces = [piece for piece in pieces if not any(is_ring(piece, other) for other in pieces)]
+    pieces = [piece for piece in pieces if not any(is_line_under(piece, other) for other in pieces)]
+    return sorted(pieces, key=lambda piece: -piece.height)
+
+
+def is_ring(piece: Piece, other: Piece) -> bool:
+    return piece.contains(other) and other.height > 0.35 * piece.height
+
+
+def is_line_under(piece: Piece, other: Piece) -> bool:
+    across, down = piece.gaps(other)
+    below = piece.top > other.bottom - 0.1 * other.height and down < other.height
+    return piece.width > 4 * piece.height and below and across < -0.4 * min(piece.width, other.width)
+
+
+def put_together(pieces: list[Piece]) -> list[Piece]:
+    """The digits; what is far smaller than the tallest or has far less ink than the boldest is none."""
+    digits: list[Piece] = []
+    for piece in pieces:
+        whole = next((digit for digit in digits if belongs(piece, digit, pieces[0].height)), None)
+        if whole is None:
+            digits.append(piece)
+        else:
+            whole.take(piece)
+    most = max((digit.area for digit in digits), default=0)
+    return [digit for digit in digits if digit.height > 0.35 * digits[0].height and digit.area > 0.12 * most]
+
+
+def belongs(piece: Piece, digit: Piece, tall: int) -> bool:
+    """Whether it is a part of the digit that the pen did not quite join, such as the roof of a 5."""
+    across, down = digit.gaps(piece)
+    if down < -0.5 * min(piece.height, digit.height):  # side by side, as two digits may be
+        slanted = 0.25 * min(piece.width, digit.width) if piece.height > 0.6 * digit.height else -0.04 * tall
+        return across < -slanted
+    if piece.height < 0.6 * digit.height and across < 0:
+        return down < 0.3 * tall
+    stacked = across < -0.4 * min(piece.width, digit.width)
+    return across < 0.1 * tall and down < (0.15 if stacked else 0.1) * tall
+
+
+def in_reading_order(digits: list[Piece]) -> list[Piece]:
+    rows: list[list[Piece]] = []
+    for digit in sorted(digits, key=lambda digit: digit.top):
+        middle = (digit.top + digit.bottom) / 2
+        row = next((row for row in rows if row[0].top < middle < row[0].bottom), None)
+        if row is None:
+            rows.append([digit])
+        else:
+            row.append(digit)
+    return [digit for row in rows for digit in sorted(row, key=lambda digit: digit.left)]

@@ -1,0 +1,113 @@
+"""What is ink in a picture: how much of the paper's light each pixel takes, whatever the light and the paper."""
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from skimage.filters import apply_hysteresis_threshold, threshold_otsu
+from skimage.morphology import skeletonize
+
+Gray = NDArray[np.float32]  # [height, width]
+Mask = NDArray[np.bool_]
+
+EVEN = 0.03  # what the paper's brightness may differ by along the rim of a picture that no camera took
+SMALL = 128  # pixels of the longest side, enough to see the light on the paper
+STROKES = 16, 8, 3  # parts of the longest side: no stroke is wider than the last
+FAINT = 0.03  # ink that is not worth a look
+SLANT = np.tan(np.radians(15))  # of ruled lines
+
+
+def find_ink(gray: Gray) -> tuple[Gray, bool]:
+    """Ink from 0 to 1, around 0 where there is none, and whether the paper was even: nothing had to be done then."""
+    rim = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
+    low, paper, high = np.quantile(rim, [0.05, 0.5, 0.95])
+    if high - low < EVEN:
+        bright = paper < (gray.min() + gray.max()) / 2
+        return (gray - paper) / (1 - paper) if bright else (paper - gray) / paper, True
+    gray = 1 - gray if is_ink_bright(gray) else gray
+    ink = ndimage.gaussian_filter(1 - gray / light_on_paper(gray), max(gray.shape) / 350)
+    ink = without_lines(without_lines(ink).T).T
+    return ink - np.median(ink), False
+
+
+def is_ink_bright(gray: Gray) -> bool:
+    """Chalk on a board: what differs most from its surroundings is brighter than they are."""
+    small = shrunk(gray)
+    return bool(((small - ndimage.gaussian_filter(small, max(small.shape) / 16)) ** 3).mean() > 0)
+
+
+def light_on_paper(gray: Gray) -> Gray:
+    """The paper as it would be without dark strokes.
+
+    Closing takes away what is dark and narrower than a stroke may be, and leaves the edges of wider shadows as they
+    are, but not their corners: of several widths, the smallest is taken that shows most of the strokes.
+    """
+    small = shrunk(gray)
+    sizes = [-(-max(small.shape) // part) for part in STROKES]
+    lights = [closed(small, size) for size in sizes]
+    amounts = [amount(1 - small / light, size) for light, size in zip(lights, sizes, strict=True)]
+    light = next(light for light, found in zip(lights, amounts, strict=True) if found >= 0.8 * max(amounts))
+    return np.asarray(Image.fromarray(light).resize(gray.shape[::-1], Image.Resampling.BILINEAR))
+
+
+def shrunk(gray: Gray) -> Gray:
+    return np.asarray(Image.fromarray(np.ascontiguousarray(gray)).reduce(-(-max(gray.shape) // SMALL)))
+
+
+def closed(gray: Gray, size: int) -> Gray:
+    size = min(size, *gray.shape)
+    wide = np.pad(gray, size - 1, mode="reflect", reflect_type="odd")  # goes on brighter or darker, as at the rim
+    light = ndimage.gaussian_filter(ndimage.grey_closing(wide, (size, size)), 1)
+    return np.maximum(light[size - 1 : 1 - size, size - 1 : 1 - size], 1 / 255)
+
+
+def amount(ink: Gray, widest: float) -> float:
+    """The ink in pen strokes that do not leave the picture and are not as wide as a stroke can be found at all."""
+    ink = ink - np.median(ink)
+    labels, count = ndimage.label(find_strokes(ink), np.ones((3, 3)))
+    rim = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    areas, lengths = np.bincount(labels.ravel()), np.bincount(labels[skeletonize(labels > 0)], minlength=count + 1)
+    strokes = (areas < 0.6 * widest * lengths) & (lengths > 0.05 * max(ink.shape)) & ~np.isin(np.arange(count + 1), rim)
+    strokes[0] = False
+    return float(ink[strokes[labels]].sum())
+
+
+def find_strokes(ink: Gray) -> Mask:
+    """Where there is ink, and not only noise."""
+    noise = 1.4826 * float(np.median(np.abs(ink)))  # half of the picture, at least, is paper
+    floor = max(0.06, 3 * noise)
+    candidates = ink[ink > floor]
+    if candidates.size < 4 or np.ptp(candidates) == 0:
+        return ink > floor
+    high = threshold_otsu(candidates)
+    return apply_hysteresis_threshold(ink, max(floor, 0.6 * high), high)
+
+
+def without_lines(ink: Gray) -> Gray:
+    """Takes away what runs through the picture from left to right in straight parallel lines."""
+    step = -(-max(ink.shape) // SMALL)
+    small = np.asarray(Image.fromarray(np.ascontiguousarray(ink)).reduce((4 * step, step)))
+    slopes, moved = shears(*small.shape)
+    profiles = small.ravel()[moved].mean(axis=2)
+    best = int(np.abs(np.diff(profiles)).sum(axis=1).argmax())
+    if np.quantile(small.ravel()[moved[best]], 0.25, axis=1).max() < FAINT:
+        return ink
+    height, width = ink.shape
+    fall = np.round(slopes[best] * np.arange(width)).astype(int)
+    rows = np.arange(min(0, -fall[-1]), height + max(0, -fall[-1]))[:, None] + fall
+    inside = (rows >= 0) & (rows < height)
+    along = np.where(inside, np.take_along_axis(ink, rows.clip(0, height - 1), 0), np.inf)
+    count = inside.sum(axis=1)
+    lines = np.sort(along, axis=1)[np.arange(len(rows)), count // 4]
+    lines[count < width / 2] = 0
+    return ink - np.maximum(lines, 0)[np.arange(height)[:, None] - fall - rows[0, 0]]
+
+
+@functools.lru_cache(maxsize=16)
+def shears(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Slopes, and for each the pixel that stands at `[row, column]` when the columns are moved along it."""
+    slopes = np.arange(-SLANT, SLANT, 0.5 / SMALL)
+    rows = np.arange(height)[:, None] + np.round(4 * slopes[:, None, None] * np.arange(width)).astype(int)
+    return slopes, rows % height * width + np.arange(width)

@@ -65,13 +65,14 @@ def seconds(read: Read, images: torch.Tensor, calls: int) -> float:
 def main() -> None:
     arguments = measure.arguments(__doc__, "export.json", repeats=15)
     arguments.add_argument("--threads", type=int, default=2)
+    arguments.add_argument("--models", nargs="+", default=["cnn", "mlp"])
     chosen = arguments.parse_args()
     torch.set_num_threads(chosen.threads)
     images, _ = mnist.load("test")
     stored: dict[str, int] = {}
     cases: dict[str, Callable[[], float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("cnn", "mlp"):
+        for name in chosen.models:
             stored |= sizes(name, Path(folder))
             for runtime, read in readers(name, Path(folder)).items():
                 cases[f"{name}, {runtime}, 1 image"] = partial(seconds, read, images[:1], 200)
@@ -81,7 +82,7 @@ def main() -> None:
     middle = {case: statistics.median(values) for case, values in taken.items()}
     ratios = {case: measure.ratio(taken, case, case.replace("PyTorch", "ONNX Runtime")) for case in cases}
     rows = []
-    for name, runtime in ((name, runtime) for name in ("cnn", "mlp") for runtime in FILES):
+    for name, runtime in ((name, runtime) for name in chosen.models for runtime in FILES):
         one, many = f"{name}, {runtime}, 1 image", f"{name}, {runtime}, 10,000 images"
         files = ", ".join(f"{kind} {stored[f'{name}, {kind}'] / 1000:,.0f}" for kind in FILES[runtime])
         rows.append((f"`{name}`, {runtime}", files, 1000 * middle[one], middle[many], ratios[many]))

@@ -385,7 +385,8 @@ def test_a_reader_who_has_enough_ends_a_command_quietly() -> None:
     program = "from digitnet import doors; doors.run(doors.Parser(), lambda options: print('line\\n' * 100_000))"
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout and process.stderr
+        assert process.stdout
+        assert process.stderr
         assert process.stdout.readline() == "line\n"
         process.stdout.close()
         assert process.stderr.read() == ""
@@ -401,7 +402,7 @@ def test_help_does_not_wait_for_torch() -> None:
 
 
 def test_the_benchmark_measures_sizes_and_seconds(tmp_path: Path) -> None:
-    options = ["--repeats", "1", "--threads", "1", "--output", tmp_path / "x.json"]
+    options = ["--models", "mlp", "--repeats", "1", "--threads", "1", "--output", tmp_path / "x.json"]
     command = [sys.executable, Path(__file__).parents[1] / "benchmarks" / "export.py", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -17,21 +17,7 @@ if TYPE_CHECKING:
 
     Outcome = Reading | UsageError
 
-SUFFIXES = [
-    ".avif",
-    ".bmp",
-    ".gif",
-    ".heic",
-    ".jpeg",
-    ".jpg",
-    ".pbm",
-    ".pgm",
-    ".png",
-    ".ppm",
-    ".tif",
-    ".tiff",
-    ".webp",
-]  # looked for in folders
+SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")  # in folders
 ON_A_SHEET = 200  # pictures; matplotlib draws no larger ones
 
 

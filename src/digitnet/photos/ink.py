@@ -74,7 +74,7 @@ def find_digits(picture: Picture) -> list[Found]:
     return found
 
 
-def strokes_of_digits(labels: NDArray[np.int32], even: bool) -> list[Piece]:
+def strokes_of_digits(labels: NDArray[np.signedinteger], even: bool) -> list[Piece]:
     """All connected ink but for specks, what leaves a photograph, rings and underlines; the tallest first."""
     height, width = labels.shape
     areas = np.bincount(labels.ravel()).tolist()

@@ -17,7 +17,7 @@ THIN, THICK = 1.5, 8.0  # pixels: two of a hundred MNIST digits are written with
 def to_mnist(ink: Gray, mask: Mask, even: bool) -> NDArray[np.uint8]:
     """`[28, 28]`, bright on black, of the ink under the mask."""
     ink, mask = np.pad(ink, 1), np.pad(mask, 1)
-    near = ndimage.binary_dilation(mask, np.ones((3, 3)))
+    near = ndimage.binary_dilation(mask, np.ones((3, 3), bool))
     soft = np.where(near, ink / np.quantile(ink[mask], 0.9 if even else 0.5), 0).clip(0, 1)
     small = shrink(soft)
     width = pen_width(small)
@@ -39,10 +39,10 @@ def thicken(mask: Mask, by: float) -> Gray:
     return np.clip(max(by, -0.5 * inside.max()) + 0.5 + inside - outside, 0, 1).astype(np.float32)
 
 
-def cut(image: Gray) -> Gray:
+def cut(image: Gray | Mask) -> Gray:
     """What is inked."""
     rows, columns = np.nonzero(image.any(axis=1))[0], np.nonzero(image.any(axis=0))[0]
-    return np.ascontiguousarray(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    return np.ascontiguousarray(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], dtype=np.float32)
 
 
 def shrink(image: Gray) -> Gray:

@@ -59,7 +59,7 @@ class Piece:
 def find_digits(picture: Picture) -> list[Found]:
     """In the order of reading: left to right, top to bottom."""
     ink, even = find_ink(picture @ LUMINANCE)
-    strokes = find_strokes(ink)
+    strokes = without_rings(find_strokes(ink))
     reach = 0 if even else max(picture.shape) // 150  # of a pen that skips
     labels, _ = ndimage.label(ndimage.maximum_filter(strokes, 2 * reach + 1), np.ones((3, 3)))
     labels *= strokes
@@ -74,20 +74,29 @@ def find_digits(picture: Picture) -> list[Found]:
     return found
 
 
-def strokes_of_digits(labels: NDArray[np.signedinteger], even: bool) -> list[Piece]:
-    """All connected ink but for specks, what leaves a photograph, rings and underlines; the tallest first."""
-    height, width = labels.shape
+def pieces_of(labels: NDArray[np.signedinteger]) -> list[Piece]:
+    """All connected ink but for specks."""
     areas = np.bincount(labels.ravel()).tolist()
-    pieces = [
-        Piece([number], areas[number], rows.start, columns.start, rows.stop, columns.stop)
-        for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1)
-    ]
+    boxes = enumerate(ndimage.find_objects(labels), start=1)
+    found = [Piece([n], areas[n], box[0].start, box[1].start, box[0].stop, box[1].stop) for n, box in boxes]
+    return [piece for piece in found if piece.area > 0.02 * max(areas[1:])]
+
+
+def without_rings(strokes: Mask) -> Mask:
+    """Without what is drawn around a digit."""
+    labels, _ = ndimage.label(strokes, np.ones((3, 3)))
+    pieces = pieces_of(labels)
+    rings = [piece.labels[0] for piece in pieces if any(is_ring(piece, other) for other in pieces)]
+    return strokes & ~np.isin(labels, rings) if rings else strokes
+
+
+def strokes_of_digits(labels: NDArray[np.signedinteger], even: bool) -> list[Piece]:
+    """The pieces but for what leaves a photograph and underlines; the tallest first."""
+    height, width = labels.shape
+    pieces = pieces_of(labels)
     inside = [p for p in pieces if p.top > 0 and p.left > 0 and p.bottom < height and p.right < width]
     if not even and any(piece.height > 0.1 * height for piece in inside):
         pieces = inside
-    most = max((piece.area for piece in pieces), default=0)
-    pieces = [piece for piece in pieces if piece.area > 0.02 * most]
-    pieces = [piece for piece in pieces if not any(is_ring(piece, other) for other in pieces)]
     pieces = [piece for piece in pieces if not any(is_line_under(piece, other) for other in pieces)]
     return sorted(pieces, key=lambda piece: -piece.height)
 

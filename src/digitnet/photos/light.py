@@ -16,11 +16,15 @@ EVEN = 1.5 / 255  # a third of a picture that no camera took is paper and differ
 SMALL = 128  # pixels of the longest side, enough to see the light on the paper
 STROKES = 16, 8, 3  # parts of the longest side: no stroke is wider than the last
 FAINT = 0.03  # ink that is not worth a look
+DARK = 0.5  # the brightness of a table by that of the paper on it; of shadows too, but they leave the picture
 SLANT = np.tan(np.radians(15))  # of ruled lines
 
 
 def find_ink(gray: Gray) -> tuple[Gray, bool]:
     """Ink from 0 to 1, around 0 where there is none, and whether the paper was even: nothing had to be done then."""
+    page = sheet(gray)
+    if page is not None:
+        gray = np.where(page, gray, np.median(gray[page]))
     rim = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
     counts, edges = np.histogram(rim, 64, (0, 1))
     paper = np.median(rim[np.digitize(rim, edges[:-1]) == counts.argmax() + 1])
@@ -31,6 +35,26 @@ def find_ink(gray: Gray) -> tuple[Gray, bool]:
     ink = ndimage.gaussian_filter(1 - gray / light_on_paper(gray), max(gray.shape) / 350)
     ink = without_lines(without_lines(ink).T).T
     return ink - np.median(ink), False
+
+
+def sheet(gray: Gray) -> Mask | None:
+    """Where a written sheet lies on something far darker; None if there is none."""
+    small = shrunk(gray)
+    if np.ptp(small) < FAINT:
+        return None
+    bright = small > threshold_otsu(small)
+    if small[~bright].mean() > DARK * small[bright].mean():
+        return None
+    labels, _ = ndimage.label(bright)
+    largest = labels == np.bincount(labels[bright]).argmax()
+    whole = ndimage.binary_fill_holes(largest)
+    box = ndimage.find_objects(whole.astype(int))[0]
+    written = 0.002 < 1 - largest.sum() / whole.sum() < 0.25
+    rim = np.concatenate([whole[0], whole[-1], whole[:, 0], whole[:, -1]])
+    if not written or whole.mean() < 0.3 or rim.mean() > 0.3 or whole[box].mean() < 0.85:
+        return None
+    inner = ndimage.binary_erosion(whole, iterations=3, border_value=1)
+    return np.asarray(Image.fromarray(inner).resize(gray.shape[::-1]))
 
 
 def is_ink_bright(gray: Gray) -> bool:
@@ -101,9 +125,10 @@ def without_lines(ink: Gray) -> Gray:
     rows = np.arange(min(0, -fall[-1]), height + max(0, -fall[-1]))[:, None] + fall
     inside = (rows >= 0) & (rows < height)
     along = np.where(inside, np.take_along_axis(ink, rows.clip(0, height - 1), 0), np.inf)
+    along.sort(axis=1)
     count = inside.sum(axis=1)
-    lines = np.sort(along, axis=1)[np.arange(len(rows)), count // 4]
-    lines[count < width / 2] = 0
+    ends, lines = along[np.arange(len(rows)), count // 12], along[np.arange(len(rows)), count // 4]
+    lines[(count < width / 2) | (ends < 0.3 * lines)] = 0
     return ink - np.maximum(lines, 0)[np.arange(height)[:, None] - fall - rows[0, 0]]
 
 

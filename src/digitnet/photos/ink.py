@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from digitnet.photos.files import Picture
-from digitnet.photos.light import find_ink, find_strokes
+from digitnet.photos.light import Mask, find_ink, find_strokes
 from digitnet.photos.mnist import to_mnist
 
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's
@@ -60,7 +60,7 @@ def find_digits(picture: Picture) -> list[Found]:
     """In the order of reading: left to right, top to bottom."""
     ink, even = find_ink(picture @ LUMINANCE)
     strokes = without_rings(find_strokes(ink))
-    reach = 0 if even else max(picture.shape) // 150  # of a pen that skips
+    reach = max(picture.shape) // 150  # of a pen that skips
     labels, _ = ndimage.label(ndimage.maximum_filter(strokes, 2 * reach + 1), np.ones((3, 3)))
     labels *= strokes
     pieces = strokes_of_digits(labels, even)
@@ -84,21 +84,21 @@ def pieces_of(labels: NDArray[np.signedinteger]) -> list[Piece]:
 
 def without_rings(strokes: Mask) -> Mask:
     """Without what is drawn around a digit."""
-    labels, _ = ndimage.label(strokes, np.ones((3, 3)))
+    labels, _ = ndimage.label(ndimage.maximum_filter(strokes, 3), np.ones((3, 3)))
+    labels *= strokes
     pieces = pieces_of(labels)
     rings = [piece.labels[0] for piece in pieces if any(is_ring(piece, other) for other in pieces)]
     return strokes & ~np.isin(labels, rings) if rings else strokes
 
 
 def strokes_of_digits(labels: NDArray[np.signedinteger], even: bool) -> list[Piece]:
-    """The pieces but for what leaves a photograph and underlines; the tallest first."""
+    """The pieces but for what leaves a photograph, and underlines."""
     height, width = labels.shape
     pieces = pieces_of(labels)
     inside = [p for p in pieces if p.top > 0 and p.left > 0 and p.bottom < height and p.right < width]
     if not even and any(piece.height > 0.1 * height for piece in inside):
         pieces = inside
-    pieces = [piece for piece in pieces if not any(is_line_under(piece, other) for other in pieces)]
-    return sorted(pieces, key=lambda piece: -piece.height)
+    return [piece for piece in pieces if not any(is_line_under(piece, other) for other in pieces)]
 
 
 def is_ring(piece: Piece, other: Piece) -> bool:
@@ -114,12 +114,14 @@ def is_line_under(piece: Piece, other: Piece) -> bool:
 def put_together(pieces: list[Piece]) -> list[Piece]:
     """The digits; what is far smaller than the tallest or has far less ink than the boldest is none."""
     digits: list[Piece] = []
-    for piece in pieces:
-        whole = next((digit for digit in digits if belongs(piece, digit, pieces[0].height)), None)
+    for piece in sorted(pieces, key=lambda piece: -piece.height):
+        whole = next((digit for digit in digits if belongs(piece, digit, digits[0].height)), None)
         if whole is None:
             digits.append(piece)
         else:
             whole.take(piece)
+    if len(digits) < len(pieces):
+        return put_together(digits)
     most = max((digit.area for digit in digits), default=0)
     return [digit for digit in digits if digit.height > 0.35 * digits[0].height and digit.area > 0.12 * most]
 

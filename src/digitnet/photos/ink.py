@@ -10,6 +10,7 @@ from digitnet.photos.files import Picture
 from digitnet.photos.light import Mask, find_ink, find_strokes
 from digitnet.photos.mnist import to_mnist
 
+SMALLEST = 0.03  # of the picture: the height of a digit
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's
 
 
@@ -95,10 +96,12 @@ def strokes_of_digits(labels: NDArray[np.signedinteger], even: bool) -> list[Pie
     """The pieces but for what leaves a photograph, and underlines."""
     height, width = labels.shape
     pieces = pieces_of(labels)
-    inside = [p for p in pieces if p.top > 0 and p.left > 0 and p.bottom < height and p.right < width]
-    if not even and any(piece.height > 0.1 * height for piece in inside):
-        pieces = inside
-    return [piece for piece in pieces if not any(is_line_under(piece, other) for other in pieces)]
+    if not even:
+        inside = [p for p in pieces if p.top > 0 and p.left > 0 and p.bottom < height and p.right < width]
+        cropped = [p for p in pieces if p not in inside and min(p.height, p.width) > 0.05 * max(labels.shape)]
+        pieces = inside if any(piece.height > 0.1 * height for piece in inside) else inside + cropped
+    pieces = [piece for piece in pieces if not any(is_line_under(piece, other) for other in pieces)]
+    return pieces if max((piece.height for piece in pieces), default=0) > SMALLEST * max(labels.shape) else []
 
 
 def is_ring(piece: Piece, other: Piece) -> bool:

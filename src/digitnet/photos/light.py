@@ -17,6 +17,7 @@ SMALL = 128  # pixels of the longest side, enough to see the light on the paper
 STROKES = 16, 8, 3  # parts of the longest side: no stroke is wider than the last
 FAINT = 0.03  # ink that is not worth a look
 DARK = 0.5  # the brightness of a table by that of the paper on it; of shadows too, but they leave the picture
+NOISE = 7.5  # medians of the differences between one pixel of paper and the next: five standard deviations
 SLANT = np.tan(np.radians(15))  # of ruled lines
 
 
@@ -32,9 +33,12 @@ def find_ink(gray: Gray) -> tuple[Gray, bool]:
         bright = paper < (gray.min() + gray.max()) / 2
         return (gray - paper) / (1 - paper) if bright else (paper - gray) / paper, True
     gray = 1 - gray if is_ink_bright(gray) else gray
-    ink = ndimage.gaussian_filter(1 - gray / light_on_paper(gray), max(gray.shape) / 350)
+    light = light_on_paper(gray)
+    ink = ndimage.gaussian_filter(1 - gray / light, max(gray.shape) / 350)
     ink = without_lines(without_lines(ink).T).T
-    return ink - np.median(ink), False
+    ink -= float(np.median(ink * light)) / light  # closing finds paper as bright as its noise at its brightest
+    noise = float(np.median(np.abs(ink * light))) / light  # and where there is less light that is more of it
+    return np.where(ink > NOISE * noise, ink, 0), False
 
 
 def sheet(gray: Gray) -> Mask | None:
@@ -102,8 +106,7 @@ def amount(ink: Gray, widest: float) -> float:
 
 def find_strokes(ink: Gray) -> Mask:
     """Where there is ink, and not only noise."""
-    noise = 1.4826 * float(np.median(np.abs(ink)))  # half of the picture, at least, is paper
-    floor = max(0.06, 3 * noise)
+    floor = max(0.06, NOISE * float(np.median(np.abs(ink))))
     candidates = ink[ink > floor]
     if candidates.size < 4 or np.ptp(candidates) < 0.01:
         return ink > floor

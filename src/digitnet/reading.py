@@ -20,7 +20,7 @@ from digitnet.photos.files import load
 from digitnet.photos.ink import Found, find_digits
 from digitnet.photos.many import look_at
 
-SURE = 0.8  # probability of the digit
+SURE = 0.5  # probable: more than all the others together
 STRANGE = 0.01  # of the validation digits look no more like a digit than what is called not sure
 TEMPERATURES = torch.linspace(0.5, 3, 51)
 BATCH = 32  # pictures

@@ -155,7 +155,7 @@ def test_the_centre_of_mass_comes_to_the_middle() -> None:
             (digit,) = find_digits(load(picture))
             inked = digit.image.any(axis=1).nonzero()[0], digit.image.any(axis=0).nonzero()[0]
             assert max(map(np.ptp, inked)) + 1 == 20
-            if all(0 < places[0] and places[-1] < 27 for places in inked):
+            if all(places[0] > 0 and places[-1] < 27 for places in inked):
                 assert np.abs(np.subtract(ndimage.center_of_mass(digit.image), 14)).max() < 1
 
 

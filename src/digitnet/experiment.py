@@ -116,11 +116,11 @@ def run(config: DictConfig, test: bool) -> Outcome:
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
     """Raises UsageError while another process trains in the folder. The lock ends with the process that holds it."""
-    if "LOCAL_RANK" in os.environ or not folder.is_dir():  # a run's first process locks for the others
+    if "LOCAL_RANK" in os.environ:  # a run's first process locks for the others
         yield
         return
     try:
-        with FileLock(folder / ".lock", blocking=False):
+        with FileLock(folder.resolve() / ".lock", blocking=False, is_singleton=True):  # its holder may take it twice
             yield
     except Timeout as error:
         raise UsageError(f"{folder}: another process trains there; wait for it, or choose another folder") from error

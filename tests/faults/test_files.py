@@ -16,7 +16,7 @@ import pytest
 
 from digitnet import checkpoints
 from tests.faults.child import TINY, Ended, Fail, Forks, Give, Sabotage, Send, Wait
-from tests.faults.conftest import difference, leftovers, state, trials, without_curves
+from tests.faults.conftest import contents, difference, leftovers, state, trials, without_curves
 from tests.faults.test_resume import resume, stop_at
 
 
@@ -228,10 +228,10 @@ def overtaken(forks: Forks, folder: Path, *guards_off: Sabotage) -> tuple[Ended,
         assert late.exitcode is None, (folder / "late" / ".err").read_text()
         time.sleep(0.02)
     assert forks.run("train", *TINY, "hydra.run.dir=out", folder=folder).status == 0
-    before = {path: path.read_bytes() for path in (folder / "out").rglob("*") if path.is_file()}
+    before = contents(folder / "out")
     (folder / "met" / "go").touch()
     late.join(120)
-    changed = [path.name for path, content in before.items() if path.read_bytes() != content]
+    changed = [path.name for path, content in before.items() if contents(folder / "out")[path] != content]
     return Ended(late.exitcode, "", (folder / "late" / ".err").read_text(), 0), changed
 
 

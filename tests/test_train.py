@@ -175,6 +175,20 @@ def test_a_run_is_never_written_over(run: Run, tmp_path: Path) -> None:
     assert before == {name: (tmp_path / "out" / name).read_bytes() for name in before}
 
 
+def test_the_folder_that_was_checked_is_the_one_that_is_filled(run: Run, tmp_path: Path) -> None:
+    """Though its name holds the time, in microseconds."""
+    assert run(train, *FAST, "hydra.run.dir=out/${now:%f}").status == 0
+    (only,) = (tmp_path / "out").iterdir()
+    assert (only / "metrics.json").exists()
+
+
+def test_to_look_at_a_config_makes_nothing(run: Run, tmp_path: Path) -> None:
+    done = run(train, "--cfg", "job", "optimizer.lr=0.25")
+    assert done.status == 0, done.err
+    assert "lr: 0.25" in done.out
+    assert files(tmp_path) == set()
+
+
 def test_one_batch_is_learnt_by_heart(run: Run, tmp_path: Path) -> None:
     for model in ("cnn", "mlp"):
         done = run(train, f"model={model}", "debug=overfit", f"hydra.run.dir={model}")
@@ -342,6 +356,6 @@ def test_a_failure_of_the_run_itself_is_status_1(tmp_path: Path) -> None:
 def test_without_the_check_wrong_input_would_make_a_folder(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("digitnet.commands.checked", lambda arguments, *others: arguments)
+    monkeypatch.setattr("digitnet.commands.checked", lambda arguments, *others: (arguments, []))
     run(train, "data.batch_size=0", "hydra.run.dir=out")
     assert (tmp_path / "out").is_dir()

@@ -10,6 +10,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +35,30 @@ PATHS = "run|resume|json|plots|data.root|hydra.run.dir|hydra.sweep.dir"
 
 Check = Callable[[DictConfig], None]
 Rewrite = Callable[[list[str]], list[str]]
+Hold = Callable[[list[DictConfig]], AbstractContextManager[None]]
 
 
-def run(config_name: str, task: Callable[[DictConfig], Any], check: Check, rewrite: Rewrite = list) -> None:
+def run(
+    config_name: str,
+    task: Callable[[DictConfig], Any],
+    check: Check,
+    rewrite: Rewrite = list,
+    hold: Hold | None = None,
+) -> None:
     """Runs `task` under Hydra, once `check` has seen every job's config, Hydra's part included, and found no fault.
 
     `rewrite` may change the overrides before they are read. Both raise UsageError for wrong input, and make nothing.
+    `hold` gets all that was checked, and lasts from before Hydra's first file until the end.
     """
     show_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on to us instead of exiting with 1 for all of them
     failures: list[tuple[str, Exception]] = []
     try:
         with signals.handled():
-            sys.argv[1:] = checked(sys.argv[1:], config_name, check, rewrite)
+            sys.argv[1:], configs = checked(sys.argv[1:], config_name, check, rewrite)
             job = remembering(failures, task)
-            hydra.main(version_base="1.3", config_path="pkg://digitnet.configs", config_name=config_name)(job)()
+            with hold(configs) if hold and configs else nullcontext():
+                hydra.main(version_base="1.3", config_path="pkg://digitnet.configs", config_name=config_name)(job)()
     except Exception as error:
         if not failures and not isinstance(error, EXPECTED):
             raise
@@ -83,11 +93,13 @@ def remembering(failures: list[tuple[str, Exception]], task: Callable[[DictConfi
     return job
 
 
-def checked(arguments: list[str], config_name: str, check: Check, rewrite: Rewrite) -> list[str]:
-    """The command line as Hydra takes it."""
+def checked(
+    arguments: list[str], config_name: str, check: Check, rewrite: Rewrite
+) -> tuple[list[str], list[DictConfig]]:
+    """The command line as Hydra takes it, and the configs of the jobs that this process will start."""
     options = get_args_parser().parse_args(arguments)
     if options.help or options.hydra_help or options.info or options.shell_completion:
-        return arguments
+        return arguments, []
     flags = [argument for argument in arguments if argument not in options.overrides]
     texts = [quote_path(text) for text in rewrite(options.overrides)]
     extra = [f"hydra.searchpath=[file://{Path(options.config_dir).resolve()}]"] if options.config_dir else []
@@ -96,14 +108,28 @@ def checked(arguments: list[str], config_name: str, check: Check, rewrite: Rewri
         loader = GlobalHydra.instance().config_loader()
         groups = loader.list_groups("")
         overrides = OverridesParser.create(loader).parse_overrides(texts)
+        configs: list[DictConfig] = []
         for number, job in enumerate(jobs(overrides) if options.multirun else [texts]):
-            config = compose_checked(options.config_name or config_name, job, groups, extra, number)
+            config = compose_checked(options.config_name or config_name, job, groups, extra + pinned(configs), number)
+            configs.append(config)
             if "LOCAL_RANK" not in os.environ:  # a run's first process checks for the others
                 check(config)
-    return flags + [
+    settled = [
         text if shapes_config(override, groups) else f"++{text}"
         for text, override in zip(texts, overrides, strict=True)
     ]
+    starts = "LOCAL_RANK" not in os.environ and not options.cfg
+    return flags + settled + pinned(configs), configs if starts else []
+
+
+def pinned(configs: list[DictConfig]) -> list[str]:
+    """Makes Hydra use the folder that was checked; its name may hold the time, which goes on."""
+    return [quote_path(f"{place(config)}={OmegaConf.select(config, place(config))}") for config in configs[:1]]
+
+
+def place(config: DictConfig) -> str:
+    """The key of the folder that Hydra fills, a run's or that of a whole sweep."""
+    return "hydra.sweep.dir" if config.hydra.mode == RunMode.MULTIRUN else "hydra.run.dir"
 
 
 def compose_checked(name: str, texts: list[str], groups: list[str], extra: list[str], number: int) -> DictConfig:

@@ -32,6 +32,7 @@ from digitnet.tensorboard import TensorBoardReport, add_mistakes, add_outcome
 Outcome = dict[str, Any]
 
 FINALS = ("val/acc", "val/loss", "test/acc", "test/loss")
+ENDS = ("min_epochs", "max_epochs", "min_steps", "max_steps", "max_time", "callbacks")
 
 
 def build(config: DictConfig) -> tuple[MNISTDataModule, DigitClassifier, L.Trainer, recording.Recorder]:
@@ -39,7 +40,7 @@ def build(config: DictConfig) -> tuple[MNISTDataModule, DigitClassifier, L.Train
     data = make(config.data, "data")
     L.seed_everything(config.seed, verbose=False)
     model = make(config.model, "model")
-    recorder = recording.Recorder(Path(config.folder))
+    recorder = recording.Recorder(Path(config.folder), ends(config))
     if config.get("distillation"):
         model.distillation = make(config.distillation, "distillation")
     callbacks: list[L.Callback] = [recorder, TensorBoardReport(settings(model, data, config))]
@@ -116,11 +117,11 @@ def run(config: DictConfig, test: bool) -> Outcome:
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
     """Raises UsageError while another process trains in the folder. The lock ends with the process that holds it."""
-    if "LOCAL_RANK" in os.environ or not folder.is_dir():  # a run's first process locks for the others
+    if "LOCAL_RANK" in os.environ:  # a run's first process locks for the others
         yield
         return
     try:
-        with FileLock(folder / ".lock", blocking=False):
+        with FileLock(folder.resolve() / ".lock", blocking=False, is_singleton=True):  # its holder may take it twice
             yield
     except Timeout as error:
         raise UsageError(f"{folder}: another process trains there; wait for it, or choose another folder") from error
@@ -141,7 +142,16 @@ def found(config: DictConfig) -> Outcome | None:
     checkpoint = checkpoints.load(last)
     epochs, steps = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"], checkpoint["global_step"]
     limits = (config.trainer.get("max_epochs") or -1, epochs), (config.trainer.get("max_steps") or -1, steps)
-    return outcome if outcome.get("steps") == steps and any(0 < limit <= done for limit, done in limits) else None
+    over = any(0 < limit <= done for limit, done in limits)
+    stopped = checkpoint["callbacks"]["Recorder"].get("stopped_by") == ends(config)
+    return outcome if outcome.get("steps") == steps and (over or stopped) else None
+
+
+def ends(config: DictConfig) -> dict[str, Any]:
+    """What the config says about the end of a run, as it was typed."""
+    told = OmegaConf.to_container(config.trainer, resolve=False)
+    assert isinstance(told, dict)
+    return {name: told.get(name) for name in ENDS}
 
 
 def fit_and_score(config: DictConfig, test: bool) -> Outcome:

@@ -27,16 +27,20 @@ class Recorder(Checkpoint):
     Lightning's ModelCheckpoint saves its "last" only when it saves a "best" too, keeps nothing without validation, and
     forgets the best score when a run goes on elsewhere. Here the rows of all epochs are the state, in the checkpoint.
     Nothing is saved of a run that has diverged. A signal is answered at the next batch, with the state on file.
+
+    `ends` is what the run was told about its end: one that has stopped by itself, as early stopping does, stays stopped
+    until it is told something else.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, ends: dict[str, Any] | None = None) -> None:
+        self.folder, self.ends = folder, ends or {}
         self.best_path = folder / "checkpoints" / "best.ckpt"
         self.last_path = folder / "checkpoints" / "last.ckpt"
         self.rows: list[Row] = []
         self.validation: Row = {}
         self.seconds_before = 0.0  # spent by earlier stretches of a resumed run
         self.planned_steps: float | None = None  # by the run that is resumed
+        self.stopped_by: dict[str, Any] | None = None  # the `ends` of a run that has stopped by itself
         self.started: float | None = None
 
     @property
@@ -50,11 +54,16 @@ class Recorder(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         kept = {"rows": self.rows, "validation": self.validation, "planned_steps": self.planned_steps}
-        return kept | {"seconds": self.seconds}
+        return kept | {"seconds": self.seconds, "stopped_by": self.stopped_by}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self.validation = state_dict["rows"], state_dict["validation"]
         self.planned_steps, self.seconds_before = state_dict["planned_steps"], state_dict["seconds"]
+        self.stopped_by = state_dict.get("stopped_by")
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning forgets that a resumed run has stopped by itself."""
+        trainer.should_stop = self.stopped_by == self.ends
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         signals.listen_again()
@@ -106,6 +115,7 @@ class Recorder(Checkpoint):
         position = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate}
         self.rows.append(position | training | self.validation | {"seconds": self.seconds})
         self.validation = {}
+        self.stopped_by = self.ends if trainer.should_stop else None
         improved = self.best is self.rows[-1]
         # The best goes first: whoever is cut off before the last follows repeats this epoch, and loses nothing.
         self.save(trainer, pl_module, self.best_path if improved else self.last_path)

@@ -1,6 +1,8 @@
 """Trains a digit classifier: `python -m digitnet.train model=cnn`, with any override of configs/train.yaml."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ FOREIGN = r"^~?hydra|_target_\W++(?!digitnet\.|lightning\.)"
 
 
 def main() -> None:
-    commands.run("train", task, check, rewrite=with_recorded)
+    commands.run("train", task, check, rewrite=with_recorded, hold=alone)
 
 
 def task(config: DictConfig) -> float | None:
@@ -40,17 +42,10 @@ def check(config: DictConfig) -> None:
     require(config.test in (None, True, False), "test", config.test, "true, false or null")
     require(config.compile in (True, False), "compile", config.compile, "true or false")
     require(not (sweep and config.resume), "resume", config.resume, "given to one run, not to a sweep")
-    checkpoints.require_writable(folder, "hydra.sweep.dir" if sweep else "hydra.run.dir")
-    if (folder / "checkpoints").exists() and not config.resume:
-        if not sweep:
-            raise UsageError(f"{folder} already holds a run: go on with it by resume={folder}, or take another folder")
-        if sorted(config.hydra.overrides.task) != sorted(recorded_overrides(folder, "hydra.sweep.dir")):
-            raise UsageError(f"{folder} holds a run of another sweep; repeat that, or take another hydra.sweep.dir")
+    checkpoints.require_writable(folder, commands.place(config))
+    require_free(config)
     data, model, trainer, _ = experiment.build(config)
     data.prepare_data()
-    if (folder / ".lock").exists():
-        with experiment.only_one(folder):
-            pass
     if last := experiment.checkpoint_to_resume(config):
         checkpoint = checkpoints.load(last)
         if not {"loops", "callbacks", "optimizer_states"} <= set(checkpoint):
@@ -61,11 +56,33 @@ def check(config: DictConfig) -> None:
         require(
             limit in (None, -1) or limit >= done, "trainer.max_epochs", limit, f"at least {done}, the epochs behind"
         )
-    if config.resume and experiment.found(config):
-        print(f"{folder} is finished; trainer.max_epochs=N beside resume={folder} extends it")
-        raise SystemExit(0)
     require(trainer.max_epochs != 0 and trainer.limit_train_batches != 0, "trainer.max_epochs", 0, "at least 1")
     require(not sweep or trainer.world_size == 1, "trainer.devices", trainer.world_size, "1: -m runs in one process")
+
+
+@contextmanager
+def alone(configs: list[DictConfig]) -> Iterator[None]:
+    """Keeps others out of the folder of the run or sweep, and looks again: since the check it was anybody's."""
+    from digitnet import experiment
+
+    with experiment.only_one(Path(OmegaConf.select(configs[0], commands.place(configs[0])))):
+        for config in configs:
+            require_free(config)
+            if config.resume and experiment.found(config):
+                print(f"{config.folder} is finished; trainer.max_epochs=N beside resume={config.folder} extends it")
+                raise SystemExit(0)
+        yield
+
+
+def require_free(config: DictConfig) -> None:
+    """Raises UsageError if the folder holds what the run would write over."""
+    folder = Path(config.folder)
+    if config.resume or not (folder / "checkpoints").exists():
+        return
+    if config.hydra.mode != RunMode.MULTIRUN:
+        raise UsageError(f"{folder} already holds a run: go on with it by resume={folder}, or take another folder")
+    if sorted(config.hydra.overrides.task) != sorted(recorded_overrides(folder, "hydra.sweep.dir")):
+        raise UsageError(f"{folder} holds a run of another sweep; repeat that, or take another hydra.sweep.dir")
 
 
 def with_recorded(overrides: list[str]) -> list[str]:

@@ -93,6 +93,19 @@ class Alarm:
 
 
 @dataclass
+class Wait:
+    """Says that it is there, and goes on when as many others are."""
+
+    folder: Path
+    others: int = 1
+
+    def __call__(self, *_: Any, **__: Any) -> None:
+        (self.folder / str(os.getpid())).touch()
+        while len(list(self.folder.iterdir())) <= self.others:
+            time.sleep(0.01)
+
+
+@dataclass
 class Fail:
     number: int
 

@@ -75,6 +75,10 @@ def difference(one: Any, other: Any, path: str = "") -> str:
     return "" if one == other else f"{path}: {one} and {other}"
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def leftovers(folder: Path) -> list[Path]:
     return list(folder.rglob("*.part"))
 

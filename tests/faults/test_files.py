@@ -2,17 +2,21 @@
 
 import errno
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from digitnet import checkpoints
-from tests.faults.child import TINY, Fail, Forks, Sabotage, Send
-from tests.faults.conftest import difference, leftovers, state, trials, without_curves
+from tests.faults.child import TINY, Ended, Fail, Forks, Give, Sabotage, Send, Wait
+from tests.faults.conftest import contents, difference, leftovers, state, trials, without_curves
 from tests.faults.test_resume import resume, stop_at
 
 
@@ -167,17 +171,89 @@ def test_two_trainers_do_not_share_a_folder(forks: Forks, tmp_path: Path) -> Non
             assert first.exitcode is None, (tmp_path / ".err").read_text()
             time.sleep(0.02)
         (tmp_path / "second").mkdir()
+        record = (tmp_path / "out" / ".hydra" / "overrides.yaml").read_bytes()
         second = forks.run("train", f"resume={tmp_path / 'out'}", folder=tmp_path / "second")
         assert second.status == 2
         assert "another process trains there" in second.err
         fresh = forks.run("train", *TINY, f"hydra.run.dir={tmp_path / 'out'}", folder=tmp_path / "second")
         assert fresh.status == 2
+        assert (tmp_path / "out" / ".hydra" / "overrides.yaml").read_bytes() == record
         assert first.exitcode is None
     finally:
         first.kill()
         first.join()
     again = forks.run("train", "resume=out", folder=tmp_path, sabotages=[stop_at(1)])
     assert again.status == 143, "a killed trainer leaves no lock behind"
+
+
+CHECKED = "digitnet.train:alone"  # by now the folder was found free; it is taken in there
+
+
+@pytest.mark.parametrize("kind", trials(("run", "sweep"), fast=["run"]))
+def test_of_two_that_start_at_once_one_is_refused(
+    kind: str, forks: Forks, whole: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "met").mkdir()
+    sweep = ("-m", "seed=1,2") if kind == "sweep" else ()
+    pair = {}
+    for name in ("1", "2"):  # values of an option that tells the two apart and changes nothing
+        (tmp_path / name).mkdir()
+        words = (*sweep, *TINY, f"trainer.min_epochs={name}", f"hydra.{kind}.dir=../out")
+        meet = Sabotage(CHECKED, 1, Wait(tmp_path / "met"))
+        pair[name] = forks.start("train", *words, folder=tmp_path / name, sabotages=[meet])
+    for process in pair.values():
+        process.join(120)
+    winner, loser = sorted(pair, key=lambda name: pair[name].exitcode)
+    assert (pair[winner].exitcode, pair[loser].exitcode) == (0, 2)
+    refusal = (tmp_path / loser / ".err").read_text()
+    assert refusal.count("\n") == 1
+    assert "out: another process trains there" in refusal
+    records = [path.read_text() for path in (tmp_path / "out").rglob("overrides.yaml")]
+    assert len(records) == (2 if sweep else 1)
+    assert all(f"trainer.min_epochs={winner}" in record for record in records)
+    first = tmp_path / "out" / ("0" if sweep else "")
+    assert difference(state(first)["checkpoints"], whole["checkpoints"]) == ""
+
+
+def overtaken(forks: Forks, folder: Path, *guards_off: Sabotage) -> tuple[Ended, list[str]]:
+    """Between the check and the start of a run another one begins and ends in its folder, of which the names of the
+    changed files are given.
+    """
+    for name in ("met", "late"):
+        (folder / name).mkdir()
+    wait = Sabotage(CHECKED, 1, Wait(folder / "met"))
+    words = (*TINY, "optimizer.lr=0.5", "hydra.run.dir=../out")
+    late = forks.start("train", *words, folder=folder / "late", sabotages=[*guards_off, wait])
+    while not list((folder / "met").iterdir()):
+        assert late.exitcode is None, (folder / "late" / ".err").read_text()
+        time.sleep(0.02)
+    assert forks.run("train", *TINY, "hydra.run.dir=out", folder=folder).status == 0
+    before = contents(folder / "out")
+    (folder / "met" / "go").touch()
+    late.join(120)
+    changed = [path.name for path, content in before.items() if contents(folder / "out")[path] != content]
+    return Ended(late.exitcode, "", (folder / "late" / ".err").read_text(), 0), changed
+
+
+def test_a_run_that_was_overtaken_writes_over_nothing(forks: Forks, tmp_path: Path) -> None:
+    late, changed = overtaken(forks, tmp_path)
+    assert late.status == 2
+    assert "out already holds a run" in late.err
+    assert changed == []
+
+
+def test_without_a_second_look_a_run_that_was_overtaken_writes_over_the_record(forks: Forks, tmp_path: Path) -> None:
+    _, changed = overtaken(forks, tmp_path, Sabotage(CHECKED, 0, Give(nullcontext()), instead=True))
+    assert {"config.yaml", "overrides.yaml"} <= set(changed)
+
+
+@pytest.mark.fault
+def test_of_two_real_commands_started_at_once_one_is_refused(whole: dict[str, Any], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "digitnet.train", *TINY, "hydra.run.dir=out"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    pair = [subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert sorted(process.wait(120) for process in pair) == [0, 2]
+    assert difference(state(tmp_path / "out")["checkpoints"], whole["checkpoints"]) == ""
 
 
 def test_a_moved_run_goes_on_where_it_is(forks: Forks, whole: dict[str, Any], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +15,11 @@ from typing import Any
 import pytest
 import torch
 
-from digitnet import checkpoints
+from digitnet import checkpoints, recording
 from digitnet.data import Augmentation
 from tests.conftest import spawn
 from tests.faults.child import STEPS, STEPS_AN_EPOCH, TINY, Alarm, Ended, Forks, Give, Sabotage, Send
-from tests.faults.conftest import difference, leftovers, state, trials, without_curves
+from tests.faults.conftest import contents, difference, leftovers, state, trials, without_curves
 
 BATCH_END = "digitnet.recording:Recorder.on_train_batch_end"
 
@@ -148,11 +149,11 @@ def test_each_image_comes_once_an_epoch_whatever_stops_the_run(step: int, forks:
 
 def test_a_finished_run_is_left_as_it_is(forks: Forks, tmp_path: Path) -> None:
     forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path)
-    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    before = contents(tmp_path / "out")
     done = resume(forks, tmp_path)
     assert done.status == 0
     assert "out is finished" in done.out
-    assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert contents(tmp_path / "out") == before
 
 
 def test_a_finished_run_can_be_extended_and_says_what_that_means(forks: Forks, tmp_path: Path) -> None:
@@ -163,6 +164,68 @@ def test_a_finished_run_can_be_extended_and_says_what_that_means(forks: Forks, t
     rows = state(tmp_path / "out")["rows"]
     assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
     assert resume(forks, tmp_path).out.count("is finished") == 1, "also after the extension"
+
+
+# Nothing is ever an improvement by so much: after the second of three epochs its patience is at an end.
+IMPATIENT = (
+    "trainer.callbacks=[{_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/loss, min_delta: 9,"
+    " patience: 1}]"
+)
+
+
+@pytest.fixture(scope="module")
+def stopped_early(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("early")
+    assert forks.run("train", *TINY, IMPATIENT, "test=false", "hydra.run.dir=out", folder=folder).status == 0
+    assert len(recording.read_csv(folder / "out" / "metrics.csv")) == 2, "or it has not stopped early"
+    return folder / "out"
+
+
+def test_a_run_that_has_stopped_by_itself_is_finished(stopped_early: Path, forks: Forks, tmp_path: Path) -> None:
+    out = shutil.copytree(stopped_early, tmp_path / "out")
+    done = forks.run("train", "resume=out", folder=tmp_path)
+    assert done.status == 0, done.err
+    assert "out is finished" in done.out
+    assert contents(out) == contents(stopped_early)
+
+
+def test_a_run_that_has_stopped_by_itself_need_only_be_scored(
+    stopped_early: Path, forks: Forks, tmp_path: Path
+) -> None:
+    signalled = Sabotage("digitnet.recording:to_json", 1, Send(signal.SIGTERM))
+    words = (*TINY, IMPATIENT, "test=false", "hydra.run.dir=out")
+    assert forks.run("train", *words, folder=tmp_path, sabotages=[signalled]).status == 143
+    assert resume(forks, tmp_path).status == 0
+    assert difference(without_curves(state(tmp_path / "out")), without_curves(state(stopped_early))) == ""
+
+
+def test_a_run_that_has_stopped_by_itself_can_be_tested_where_it_is(
+    stopped_early: Path, forks: Forks, tmp_path: Path
+) -> None:
+    out = shutil.copytree(stopped_early, tmp_path / "out")
+    assert forks.run("train", "resume=out", "test=true", folder=tmp_path).status == 0
+    assert "test/acc" in state(out)["outcome"]
+    assert difference(state(out)["checkpoints"], state(stopped_early)["checkpoints"]) == ""
+    assert "is finished" in forks.run("train", "resume=out", folder=tmp_path).out
+
+
+@pytest.mark.parametrize(("word", "epochs"), [("trainer.callbacks=null", 3), ("trainer.max_epochs=4", 3)])
+def test_a_run_that_has_stopped_by_itself_goes_on_when_told_to(
+    word: str, epochs: int, stopped_early: Path, forks: Forks, tmp_path: Path
+) -> None:
+    """Early stopping, if it is still there, gives up after one more epoch."""
+    out = shutil.copytree(stopped_early, tmp_path / "out")
+    assert forks.run("train", "resume=out", word, folder=tmp_path).status == 0
+    assert len(recording.read_csv(out / "metrics.csv")) == epochs
+
+
+def test_without_a_memory_of_it_a_run_that_has_stopped_by_itself_trains_on(
+    stopped_early: Path, forks: Forks, tmp_path: Path
+) -> None:
+    out = shutil.copytree(stopped_early, tmp_path / "out")
+    off = Sabotage("digitnet.recording:Recorder.on_fit_start", 0, Give(), instead=True)
+    assert forks.run("train", "resume=out", "test=true", folder=tmp_path, sabotages=[off]).status == 0
+    assert len(recording.read_csv(out / "metrics.csv")) == 3
 
 
 @pytest.mark.parametrize(("override", "named"), [("optimizer.lr=1", "optimizer.lr=1"), ("model=mlp", "model=mlp")])

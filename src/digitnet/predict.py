@@ -39,7 +39,8 @@ def task(options: Namespace) -> None:
     if options.sheet:
         from digitnet.checkpoints import require_writable
 
-        require(options.sheet.suffix == ".png", "--sheet", options.sheet, "the name of a .png file")
+        good = options.sheet.suffix == ".png" and options.sheet.parent.is_dir()
+        require(good, "--sheet", options.sheet, "the name of a .png file in a folder that is there")
         require_writable(options.sheet.parent, "--sheet")
     if options.test_digits is not None:
         require(options.test_digits > 0 and not options.paths, "--test-digits", options.test_digits, "1 or more, alone")

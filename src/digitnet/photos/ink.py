@@ -59,7 +59,7 @@ class Piece:
 
 def find_digits(picture: Picture) -> list[Found]:
     """In the order of reading: left to right, top to bottom."""
-    ink, even = find_ink(picture @ LUMINANCE)
+    ink, even = find_ink(np.einsum("hwc,c->hw", picture, LUMINANCE))  # a matrix product would start threads for this
     strokes = without_rings(find_strokes(ink))
     reach = max(picture.shape) // 150  # of a pen that skips
     labels, _ = ndimage.label(ndimage.maximum_filter(strokes, 2 * reach + 1), np.ones((3, 3)))

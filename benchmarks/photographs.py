@@ -369,9 +369,9 @@ def photograph(digit: int, random: np.random.Generator) -> bytes:
     return file.getvalue()
 
 
-def photographs(half: str) -> Iterator[tuple[int, bytes]]:
+def photographs(half: str, count: int = COUNT) -> Iterator[tuple[int, bytes]]:
     """Digit and JPEG file."""
-    for number in range(COUNT):
+    for number in range(count):
         yield number % 10, photograph(number % 10, np.random.default_rng([SEEDS[half], number]))
 
 
@@ -404,10 +404,10 @@ def picture(scene: Array) -> Image.Image:
     return Image.fromarray((scene.clip(0, 1) * 255).round().astype(np.uint8))
 
 
-def score(reader: Reader, half: str, show: Path | None) -> dict[str, Any]:
+def score(reader: Reader, half: str, count: int, show: Path | None) -> dict[str, Any]:
     """Shares of the photographs of digits that are read right, not at all, or as something else."""
     outcomes, whole = Counter[str](), hashlib.sha256()
-    for number, (digit, file) in enumerate(photographs(half)):
+    for number, (digit, file) in enumerate(photographs(half, count)):
         whole.update(file)
         read = reader.read(Image.open(io.BytesIO(file)))
         outcome = "right" if read.text == str(digit) else "wrong" if read.text.strip("?") else "not sure"
@@ -415,7 +415,7 @@ def score(reader: Reader, half: str, show: Path | None) -> dict[str, Any]:
         if show:
             (show / f"{number:03}-is-{digit}-{outcome.replace(' ', '-')}.jpg").write_bytes(file)
     same = whole.hexdigest() == HASHES.get(half, whole.hexdigest())
-    return {name: outcomes[name] / COUNT for name in ("right", "not sure", "wrong")} | {"the hashed pictures": same}
+    return {name: outcomes[name] / count for name in ("right", "not sure", "wrong")} | {"the hashed pictures": same}
 
 
 def rejected(reader: Reader) -> dict[str, float]:
@@ -429,6 +429,7 @@ def rejected(reader: Reader) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--half", choices=list(SEEDS), default="tuning")
+    parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--show", type=Path, metavar="FOLDER")
     parser.add_argument("--output", type=Path, default=measure.RESULTS / "photographs.json")
     chosen = parser.parse_args()
@@ -437,9 +438,9 @@ def main() -> None:
     scores, silent = {}, {}
     for name in ("cnn", "mlp"):
         reader = Reader(name)
-        scores[name], silent[name] = score(reader, chosen.half, chosen.show), rejected(reader)
+        scores[name], silent[name] = score(reader, chosen.half, chosen.count, chosen.show), rejected(reader)
     shares = [(kind, *(f"{scores[name][kind]:.1%}" for name in scores)) for kind in ("right", "not sure", "wrong")]
-    measure.show(f"{COUNT} photographs, {chosen.half} half | cnn | mlp", shares)
+    measure.show(f"{chosen.count} photographs, {chosen.half} half | cnn | mlp", shares)
     measure.show(
         "answered with no digit | cnn | mlp", [(k, *(f"{silent[n][k]:.0%}" for n in silent)) for k in silent["cnn"]]
     )

@@ -17,7 +17,7 @@ from PIL import Image
 
 from digitnet.reading import Reader
 
-FILES, KINDS = 1000, 50
+KINDS = 50
 
 
 def seconds(reader: Reader, file: Path) -> float:
@@ -27,12 +27,14 @@ def seconds(reader: Reader, file: Path) -> float:
 
 
 def main() -> None:
-    chosen = measure.arguments(__doc__, "reading.json", repeats=5).parse_args()
+    parser = measure.arguments(__doc__, "reading.json", repeats=5)
+    parser.add_argument("--files", type=int, default=1000)
+    chosen = parser.parse_args()
     reader = Reader("cnn")
     with tempfile.TemporaryDirectory() as folder:
         scenes = [Image.open(io.BytesIO(photograph(n % 10, np.random.default_rng([9, n])))) for n in range(KINDS)]
         files = []
-        for number in range(FILES):
+        for number in range(chosen.files):
             files.append(Path(folder) / f"{number}.jpg")
             scenes[number % KINDS].resize((500, 500), Image.Resampling.BICUBIC).save(files[-1], quality=90)
         large = Path(folder) / "large.jpg"
@@ -43,11 +45,11 @@ def main() -> None:
         twelve = statistics.median(seconds(reader, large) for _ in range(chosen.repeats))
         start = time.perf_counter()
         list(reader.read_files(files))
-        rate = FILES / (time.perf_counter() - start)
+        rate = chosen.files / (time.perf_counter() - start)
     rows = [
         ("one photograph of 500 × 500, one thread, ms", 1000 * one),
         ("one of 12 megapixels, one thread, ms", 1000 * twelve),
-        (f"{FILES} files of 500 × 500, by all cores, start of the processes included, a second", rate),
+        (f"{chosen.files} files of 500 × 500, by all cores, start of the processes included, a second", rate),
     ]
     measure.show("reading photographs, `--model cnn` | median", rows)
     measure.write(chosen.output, dict(rows))

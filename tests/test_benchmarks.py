@@ -19,7 +19,13 @@ def benchmark(name: str, output: Path, *arguments: object) -> dict[str, Any]:
     command = [sys.executable, BENCHMARKS / name, *map(str, arguments), "--repeats", "1", "--output", output]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "| ratio |" in done.stdout or "÷" in done.stdout or "power" in done.stdout or "| % |" in done.stdout
+    assert (
+        "| ratio |" in done.stdout
+        or "÷" in done.stdout
+        or "power" in done.stdout
+        or "| % |" in done.stdout
+        or "| median |" in done.stdout
+    )
     outcome: dict[str, Any] = json.loads(output.read_text())
     assert outcome["versions"]["torch"]
     return outcome
@@ -39,6 +45,18 @@ def test_start_up_and_evaluation_are_measured(tmp_path: Path) -> None:
 def test_the_guards_are_measured(tmp_path: Path) -> None:
     shares = benchmark("trust.py", tmp_path / "out.json", "--train-size", 1000)["shares"]
     assert all(share > 0 for share in shares.values())
+
+
+def test_reading_is_measured(tmp_path: Path) -> None:
+    outcome = benchmark("reading.py", tmp_path / "out.json", "--files", 5)
+    assert sum(isinstance(figure, float) and figure > 0 for figure in outcome.values()) == 3
+
+
+def test_photographs_are_scored_and_nonsense_is_counted() -> None:
+    command = [sys.executable, BENCHMARKS / "photographs.py", "--count", "10"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "| 10 photographs, tuning half | cnn | mlp |" in done.stdout
+    assert {"letters", "look-alikes", "blank", "scribbles", "textures"} <= set(done.stdout.replace("|", " ").split())
 
 
 @pytest.mark.slow  # 24 processes

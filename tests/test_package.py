@@ -24,7 +24,7 @@ def test_importing_the_package_imports_neither_torch_nor_hydra() -> None:
     assert not imported_by("import digitnet") & {"torch", "lightning", "hydra", "omegaconf", "numpy"}
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export", "demo"])
 def test_help_needs_no_torch(command: str) -> None:
     quit_quietly = "try: door.main()\nexcept SystemExit: pass"
     code = f"import sys; sys.argv[1:] = ['--help']\nimport digitnet.{command} as door\n{quit_quietly}"
@@ -94,8 +94,8 @@ def test_the_sdist_holds_the_tests(built: Path) -> None:
     assert {"tests/test_package.py", "README.md", "LICENSE", "notebooks/quickstart.ipynb"} <= names
 
 
-@pytest.mark.parametrize("command", ["digitnet-train", "digitnet-evaluate"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export", "demo"])
 def test_the_console_commands_are_installed(command: str, tmp_path: Path) -> None:
-    script = Path(sys.executable).parent / command
+    script = Path(sys.executable).parent / f"digitnet-{command}"
     done = subprocess.run([script, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "digitnet" in done.stdout

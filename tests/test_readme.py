@@ -4,11 +4,13 @@ import json
 import re
 import shlex
 import statistics
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from digitnet import commands
+from tests.conftest import Run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -19,6 +21,14 @@ COMMANDS = re.findall(r"^python -m digitnet\.(train|evaluate)([^#\n]*)", BLOCKS,
 @pytest.mark.parametrize(("command", "arguments"), [found for found in COMMANDS if "resume=" not in found[1]])
 def test_a_command_in_the_readme_is_accepted(command: str, arguments: str) -> None:
     commands.checked(shlex.split(arguments), command, check=lambda config: None, rewrite=list)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"), re.findall(r"^python -m digitnet\.(predict|export|demo)([^#\n]*)", BLOCKS, re.MULTILINE)
+)
+def test_the_options_in_the_readme_are_there(command: str, arguments: str, run: Run) -> None:
+    told = run(import_module(f"digitnet.{command}"), "--help").out
+    assert set(re.findall(r"(?<= )--?[a-z-]+", arguments)) <= set(re.findall(r"--?[a-z-]+", told))
 
 
 def test_the_readme_shows_the_six_recipes() -> None:

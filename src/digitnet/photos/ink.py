@@ -135,10 +135,9 @@ def belongs(piece: Piece, digit: Piece, tall: int) -> bool:
     if down < -0.5 * min(piece.height, digit.height):  # side by side, as two digits may be
         slanted = 0.25 * min(piece.width, digit.width) if piece.height > 0.6 * digit.height else -0.04 * tall
         return across < -slanted
-    if piece.height < 0.6 * digit.height and across < 0:
-        return down < 0.3 * tall
-    stacked = across < -0.4 * min(piece.width, digit.width)
-    return across < 0.1 * tall and down < (0.15 if stacked else 0.1) * tall
+    whole = max(piece.bottom, digit.bottom) - min(piece.top, digit.top)
+    small = piece.height < 0.6 * digit.height
+    return across < (0 if small else 0.1 * tall) and down <= (0.2 if small else 0.13) * whole
 
 
 def in_reading_order(digits: list[Piece]) -> list[Piece]:

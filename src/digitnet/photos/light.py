@@ -29,9 +29,12 @@ def find_ink(gray: Gray) -> tuple[Gray, bool]:
     rim = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
     counts, edges = np.histogram(rim, 64, (0, 1))
     paper = np.median(rim[np.digitize(rim, edges[:-1]) == counts.argmax() + 1])
+    if np.ptp(gray) < EVEN:
+        return np.zeros_like(gray), True
     if (np.abs(gray - paper) < EVEN).mean() > 0.3 and (np.abs(rim - paper) < EVEN).mean() > 0.5:
         bright = paper < (gray.min() + gray.max()) / 2
-        return (gray - paper) / (1 - paper) if bright else (paper - gray) / paper, True
+        ink = (gray - paper) / (1 - paper) if bright else (paper - gray) / paper
+        return without_lines(without_lines(ink).T).T, True
     gray = 1 - gray if is_ink_bright(gray) else gray
     light = light_on_paper(gray)
     ink = ndimage.gaussian_filter(1 - gray / light, max(gray.shape) / 350)

@@ -34,7 +34,8 @@ def find_ink(gray: Gray) -> tuple[Gray, bool]:
     if (np.abs(gray - paper) < EVEN).mean() > 0.3 and (np.abs(rim - paper) < EVEN).mean() > 0.5:
         bright = paper < (gray.min() + gray.max()) / 2
         ink = (gray - paper) / (1 - paper) if bright else (paper - gray) / paper
-        return without_lines(without_lines(ink).T).T, True
+        plain = without_lines(without_lines(ink, 3).T, 3).T  # sharp lines, a step here and there
+        return plain, np.array_equal(plain, ink)
     gray = 1 - gray if is_ink_bright(gray) else gray
     light = light_on_paper(gray)
     ink = ndimage.gaussian_filter(1 - gray / light, max(gray.shape) / 350)
@@ -117,7 +118,7 @@ def find_strokes(ink: Gray) -> Mask:
     return apply_hysteresis_threshold(ink, max(floor, 0.6 * high), high)
 
 
-def without_lines(ink: Gray) -> Gray:
+def without_lines(ink: Gray, thick: int = 1) -> Gray:
     """Takes away what runs through the picture from left to right in straight parallel lines."""
     step = -(-max(ink.shape) // SMALL)
     small = np.asarray(Image.fromarray(np.ascontiguousarray(ink)).reduce((4 * step, step)))
@@ -135,12 +136,13 @@ def without_lines(ink: Gray) -> Gray:
     count = inside.sum(axis=1)
     ends, lines = along[np.arange(len(rows)), count // 12], along[np.arange(len(rows)), count // 4]
     lines[(count < width / 2) | (ends < 0.3 * lines)] = 0
-    return ink - np.maximum(lines, 0)[np.arange(height)[:, None] - fall - rows[0, 0]]
+    lines = ndimage.maximum_filter1d(np.maximum(lines, 0), thick)
+    return ink - lines[np.arange(height)[:, None] - fall - rows[0, 0]]
 
 
 @functools.lru_cache(maxsize=16)
 def shears(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Slopes, and for each the pixel that stands at `[row, column]` when the columns are moved along it."""
-    slopes = np.arange(-SLANT, SLANT, 0.5 / SMALL)
+    slopes = np.linspace(-SLANT, SLANT, 4 * round(SLANT * SMALL) + 1)  # level is one of them
     rows = np.arange(height)[:, None] + np.round(4 * slopes[:, None, None] * np.arange(width)).astype(int)
     return slopes, rows % height * width + np.arange(width)

@@ -19,13 +19,7 @@ from digitnet import checkpoints, recording
 from digitnet.data import Augmentation
 from tests.conftest import spawn
 from tests.faults.child import STEPS, STEPS_AN_EPOCH, TINY, Alarm, Ended, Forks, Give, Sabotage, Send
-from tests.faults.conftest import contents, difference, leftovers, state, trials, without_curves
-
-BATCH_END = "digitnet.recording:Recorder.on_train_batch_end"
-
-
-def stop_at(step: int, number: int = signal.SIGTERM) -> Sabotage:
-    return Sabotage(BATCH_END, step, Send(number))
+from tests.faults.conftest import Stopped, contents, difference, leftovers, state, stop_at, trials, without_curves
 
 
 def resume(forks: Forks, folder: Path, sabotages: tuple[Sabotage, ...] = ()) -> Ended:
@@ -46,13 +40,11 @@ def test_stopped_after_any_step(step: int, forks: Forks, whole: dict[str, Any], 
     assert difference(state(tmp_path / "out"), whole) == ""
 
 
-def test_a_step_changes_the_weights(forks: Forks, tmp_path: Path) -> None:
+def test_a_step_changes_the_weights(stopped_once: Stopped) -> None:
     """Or all of the above would hold of a run that learns nothing."""
-    weights = []
-    for step in (11, 12):
-        forks.run("train", *TINY, f"hydra.run.dir={step}", folder=tmp_path, sabotages=[stop_at(step)])
-        weights.append(checkpoints.load(tmp_path / str(step) / "checkpoints" / "last.ckpt"))
-    before, after = (checkpoint["current_model_state"] for checkpoint in weights)
+    before, after = (
+        checkpoints.load(stopped_once(step) / "checkpoints" / "last.ckpt")["current_model_state"] for step in (11, 12)
+    )
     assert not any(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -174,38 +166,41 @@ IMPATIENT = (
 
 
 @pytest.fixture(scope="module")
-def stopped_early(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def early(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("early")
     assert forks.run("train", *TINY, IMPATIENT, "test=false", "hydra.run.dir=out", folder=folder).status == 0
     assert len(recording.read_csv(folder / "out" / "metrics.csv")) == 2, "or it has not stopped early"
     return folder / "out"
 
 
-def test_a_run_that_has_stopped_by_itself_is_finished(stopped_early: Path, forks: Forks, tmp_path: Path) -> None:
-    out = shutil.copytree(stopped_early, tmp_path / "out")
+@pytest.fixture
+def stopped_early(early: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(early, tmp_path / "out"))
+
+
+def test_a_run_that_has_stopped_by_itself_is_finished(
+    stopped_early: Path, early: Path, forks: Forks, tmp_path: Path
+) -> None:
     done = forks.run("train", "resume=out", folder=tmp_path)
     assert done.status == 0, done.err
     assert "out is finished" in done.out
-    assert contents(out) == contents(stopped_early)
+    assert contents(stopped_early) == contents(early)
 
 
-def test_a_run_that_has_stopped_by_itself_need_only_be_scored(
-    stopped_early: Path, forks: Forks, tmp_path: Path
-) -> None:
+def test_a_run_that_has_stopped_by_itself_need_only_be_scored(early: Path, forks: Forks, tmp_path: Path) -> None:
     signalled = Sabotage("digitnet.recording:to_json", 1, Send(signal.SIGTERM))
     words = (*TINY, IMPATIENT, "test=false", "hydra.run.dir=out")
     assert forks.run("train", *words, folder=tmp_path, sabotages=[signalled]).status == 143
     assert resume(forks, tmp_path).status == 0
-    assert difference(without_curves(state(tmp_path / "out")), without_curves(state(stopped_early))) == ""
+    assert difference(without_curves(state(tmp_path / "out")), without_curves(state(early))) == ""
 
 
 def test_a_run_that_has_stopped_by_itself_can_be_tested_where_it_is(
-    stopped_early: Path, forks: Forks, tmp_path: Path
+    stopped_early: Path, early: Path, forks: Forks, tmp_path: Path
 ) -> None:
-    out = shutil.copytree(stopped_early, tmp_path / "out")
     assert forks.run("train", "resume=out", "test=true", folder=tmp_path).status == 0
-    assert "test/acc" in state(out)["outcome"]
-    assert difference(state(out)["checkpoints"], state(stopped_early)["checkpoints"]) == ""
+    assert "test/acc" in state(stopped_early)["outcome"]
+    assert difference(state(stopped_early)["checkpoints"], state(early)["checkpoints"]) == ""
     assert "is finished" in forks.run("train", "resume=out", folder=tmp_path).out
 
 
@@ -214,38 +209,38 @@ def test_a_run_that_has_stopped_by_itself_goes_on_when_told_to(
     word: str, epochs: int, stopped_early: Path, forks: Forks, tmp_path: Path
 ) -> None:
     """Early stopping, if it is still there, gives up after one more epoch."""
-    out = shutil.copytree(stopped_early, tmp_path / "out")
     assert forks.run("train", "resume=out", word, folder=tmp_path).status == 0
-    assert len(recording.read_csv(out / "metrics.csv")) == epochs
+    assert len(recording.read_csv(stopped_early / "metrics.csv")) == epochs
 
 
 def test_without_a_memory_of_it_a_run_that_has_stopped_by_itself_trains_on(
     stopped_early: Path, forks: Forks, tmp_path: Path
 ) -> None:
-    out = shutil.copytree(stopped_early, tmp_path / "out")
     off = Sabotage("digitnet.recording:Recorder.on_fit_start", 0, Give(), instead=True)
     assert forks.run("train", "resume=out", "test=true", folder=tmp_path, sabotages=[off]).status == 0
-    assert len(recording.read_csv(out / "metrics.csv")) == 3
+    assert len(recording.read_csv(stopped_early / "metrics.csv")) == 3
 
 
 @pytest.mark.parametrize(("override", "named"), [("optimizer.lr=1", "optimizer.lr=1"), ("model=mlp", "model=mlp")])
-def test_a_run_does_not_become_another_on_the_way(override: str, named: str, forks: Forks, tmp_path: Path) -> None:
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(3)])
+def test_a_run_does_not_become_another_on_the_way(
+    override: str, named: str, stopped: Stopped, forks: Forks, tmp_path: Path
+) -> None:
+    stopped(3)
     done = forks.run("train", "resume=out", override, folder=tmp_path)
     assert done.status == 2
     assert f"{named} cannot change" in done.err
 
 
-def test_a_damaged_record_is_no_run_of_defaults(forks: Forks, tmp_path: Path) -> None:
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(3)])
+def test_a_damaged_record_is_no_run_of_defaults(stopped: Stopped, forks: Forks, tmp_path: Path) -> None:
+    stopped(3)
     (tmp_path / "out" / ".hydra" / "overrides.yaml").write_text("")
     done = resume(forks, tmp_path)
     assert done.status == 2
     assert "overrides.yaml is damaged" in done.err
 
 
-def test_a_run_whose_configs_have_changed_is_not_gone_on_with(forks: Forks, tmp_path: Path) -> None:
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(3)])
+def test_a_run_whose_configs_have_changed_is_not_gone_on_with(stopped: Stopped, forks: Forks, tmp_path: Path) -> None:
+    stopped(3)
     record = tmp_path / "out" / ".hydra" / "config.yaml"
     record.write_text(record.read_text().replace("rotation: 10", "rotation: 11"))
     done = resume(forks, tmp_path)
@@ -255,15 +250,15 @@ def test_a_run_whose_configs_have_changed_is_not_gone_on_with(forks: Forks, tmp_
 
 @pytest.mark.parametrize("words", [("++resume=out",), ("resume=out", "hydra.run.dir=out")])
 def test_resume_may_be_spelled_in_other_ways(
-    words: tuple[str, ...], forks: Forks, whole: dict[str, Any], tmp_path: Path
+    words: tuple[str, ...], stopped: Stopped, forks: Forks, whole: dict[str, Any], tmp_path: Path
 ) -> None:
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(3)])
+    stopped(3)
     assert forks.run("train", *words, folder=tmp_path).status == 0
     assert difference(state(tmp_path / "out"), whole) == ""
 
 
-def test_resume_goes_on_in_its_own_folder_only(forks: Forks, tmp_path: Path) -> None:
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(3)])
+def test_resume_goes_on_in_its_own_folder_only(stopped: Stopped, forks: Forks, tmp_path: Path) -> None:
+    stopped(3)
     assert forks.run("train", "resume=out", "hydra.run.dir=other", folder=tmp_path).status == 2
     assert not (tmp_path / "other").exists()
 

@@ -55,8 +55,7 @@ def test_a_stop_at_the_end_of_an_epoch_keeps_the_curves(forks: Forks, whole: dic
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_evaluate_ends_at_once_and_writes_nothing(number: int, forks: Forks, tmp_path: Path) -> None:
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path)
+def test_evaluate_ends_at_once_and_writes_nothing(number: int, finished: Path, forks: Forks, tmp_path: Path) -> None:
     signalled = Sabotage(PLACES["test"][0], 2, Send(number))
     done = forks.run("evaluate", "run=out", "json=figures.json", folder=tmp_path, sabotages=[signalled])
     assert done.status == 128 + number, done.err

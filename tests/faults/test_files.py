@@ -123,7 +123,7 @@ class FailsOnLast:
 ERRORS = [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT]
 CALLS = {
     "write": lambda number: Sabotage("pathlib:Path.open", 0, FailsWriting(number), instead=True),
-    "fsync": lambda number: Sabotage("os:fsync", 1, Fail(number)),
+    "fsync": lambda number: Sabotage("os:fsync", 3, Fail(number)),  # after those of metrics.csv and its folder
     "replace": lambda number: Sabotage("pathlib:Path.replace", 0, FailsOnLast(number, "replace"), instead=True),
     "mkdir": lambda number: Sabotage("pathlib:Path.mkdir", 0, FailsOnLast(number, "mkdir"), instead=True),
 }

@@ -1,5 +1,6 @@
 """An interrupted run, resumed, ends bit for bit as the one that was never stopped."""
 
+import json
 import os
 import random
 import shutil
@@ -9,6 +10,7 @@ import sys
 import time
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +68,29 @@ def test_without_its_guards_a_resumed_run_ends_elsewhere(
     assert resumed.status != 0 or difference(state(tmp_path / "out"), whole) != ""
 
 
+def until_killed(delay: float, attempt: Callable[[float], bool], folder: Path) -> None:
+    """A run that has ended before it could be killed is tried again, and killed earlier."""
+    while not attempt(delay):
+        shutil.rmtree(folder / "out")
+        delay /= 2
+
+
 @pytest.mark.parametrize("seed", trials(range(90), fast=range(8)))
-def test_killed_at_a_random_moment(seed: int, forks: Forks, whole: dict[str, Any], tmp_path: Path) -> None:
-    """Of SIGALRM's default action, which no handler sees; from the first step on until after the run is scored."""
-    alarm = Sabotage("digitnet.recording:Recorder.on_train_start", 1, Alarm(random.Random(seed).uniform(0.001, 1.5)))
-    killed = forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[alarm])
-    assert killed.status in (-signal.SIGALRM, 0), killed.err
-    if killed.status:
-        assert resume(forks, tmp_path).status == 0
+def test_killed_at_a_random_moment(
+    seed: int, forks: Forks, undisturbed: Path, whole: dict[str, Any], tmp_path: Path
+) -> None:
+    """Of SIGALRM's default action, which no handler sees; from the first step on until the run is scored."""
+    took = json.loads((undisturbed / "metrics.json").read_text())
+    delay = random.Random(seed).uniform(0.001, took["train/seconds"] + took["test/seconds"])
+
+    def killed(delay: float) -> bool:
+        alarm = Sabotage("digitnet.recording:Recorder.on_train_start", 1, Alarm(delay))
+        ended = forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[alarm])
+        assert ended.status in (-signal.SIGALRM, 0), ended.err
+        return ended.status != 0
+
+    until_killed(delay, killed, tmp_path)
+    assert resume(forks, tmp_path).status == 0
     ended = state(tmp_path / "out")
     assert difference(without_curves(ended), without_curves(whole)) == ""
     assert all(curve in whole["curves"]["lr"] for curve in ended["curves"]["lr"])
@@ -81,18 +98,34 @@ def test_killed_at_a_random_moment(seed: int, forks: Forks, whole: dict[str, Any
     assert leftovers(tmp_path) == []
 
 
+def test_killed_before_the_last_row_is_in_the_table(forks: Forks, whole: dict[str, Any], tmp_path: Path) -> None:
+    """The checkpoint has it by then, and no epoch is left to be trained."""
+    third = Sabotage("digitnet.recording:write_csv", 3, Send(signal.SIGKILL))
+    assert forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[third]).status == -9
+    assert len(recording.read_csv(tmp_path / "out" / "metrics.csv")) == 2
+    assert resume(forks, tmp_path).status == 0
+    assert difference(without_curves(state(tmp_path / "out")), without_curves(whole)) == ""
+
+
 @pytest.mark.fault
 @pytest.mark.parametrize("seed", range(10))
 def test_the_real_command_killed_by_sigkill(seed: int, whole: dict[str, Any], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "digitnet.train", *TINY, "hydra.run.dir=out"]
-    with (tmp_path / "log").open("w") as log:
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
-        while process.poll() is None and not (tmp_path / "out").exists():
-            time.sleep(0.01)
-        time.sleep(random.Random(seed).uniform(0, 2.5))
-        process.kill()
-        process.wait()
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def killed(delay: float) -> bool:
+        """So long after it made its folder."""
+        command = [sys.executable, "-m", "digitnet.train", *TINY, "hydra.run.dir=out"]
+        with (tmp_path / "log").open("w") as log:
+            process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+            while process.poll() is None and not (tmp_path / "out").exists():
+                time.sleep(0.01)
+            time.sleep(delay)
+            process.kill()
+            status = process.wait()
+        assert status in (-signal.SIGKILL, 0), (tmp_path / "log").read_text()
+        return status != 0
+
+    until_killed(random.Random(seed).uniform(0, 2.5), killed, tmp_path)
     again = ["resume=out"] if (tmp_path / "out/.hydra/overrides.yaml").exists() else [*TINY, "hydra.run.dir=out"]
     done = spawn("digitnet.train", *again, folder=tmp_path, OMP_NUM_THREADS="1")
     assert done.status == 0, done.err
@@ -139,22 +172,19 @@ def test_each_image_comes_once_an_epoch_whatever_stops_the_run(step: int, forks:
     assert sum(first.values()) == 512
 
 
-def test_a_finished_run_is_left_as_it_is(forks: Forks, tmp_path: Path) -> None:
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path)
-    before = contents(tmp_path / "out")
+def test_a_finished_run_is_left_as_it_is(finished: Path, forks: Forks, tmp_path: Path) -> None:
+    before = contents(finished)
     done = resume(forks, tmp_path)
     assert done.status == 0
     assert "out is finished" in done.out
-    assert contents(tmp_path / "out") == before
+    assert contents(finished) == before
 
 
-def test_a_finished_run_can_be_extended_and_says_what_that_means(forks: Forks, tmp_path: Path) -> None:
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path)
+def test_a_finished_run_can_be_extended_and_says_what_that_means(finished: Path, forks: Forks, tmp_path: Path) -> None:
     done = forks.run("train", "resume=out", "trainer.max_epochs=4", folder=tmp_path)
     assert done.status == 0, done.err
     assert "planned for 24 steps, now for 32" in done.out
-    rows = state(tmp_path / "out")["rows"]
-    assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
+    assert [row["epoch"] for row in state(finished)["rows"]] == [0, 1, 2, 3]
     assert resume(forks, tmp_path).out.count("is finished") == 1, "also after the extension"
 
 

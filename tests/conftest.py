@@ -1,17 +1,23 @@
-"""Fixtures: MNIST from the package, the commands run in this process or in one of their own."""
+"""What the tests share: a trained run, the commands in this process, in a fork or in a process of their own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import lightning as L
 import pytest
 
+if TYPE_CHECKING:
+    from tests.faults.child import Forks
+
 FAST = ("model=mlp", "debug=fast")
+SLIM = ("model=cnn", "model.channels=[4,8,8,8]")
 
 
 @dataclass
@@ -24,23 +30,58 @@ class Finished:
 Run = Callable[..., Finished]
 
 
+def call(module: ModuleType, *arguments: str, folder: Path, patch: pytest.MonkeyPatch, **environment: str) -> int:
+    """A command's main() with arguments, in a folder; gives its exit status."""
+    patch.chdir(folder)
+    for name, value in {"HYDRA_FULL_ERROR": "", **environment}.items():
+        patch.setenv(name, value)
+    patch.setattr(sys, "argv", [str(module.__file__), *arguments])
+    try:
+        module.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command's main() with arguments, in an empty folder of the test."""
+    """Runs a command in an empty folder of the test. A run draws no worst mistakes: that takes longer than all else."""
+    from digitnet import experiment
 
-    def run(module: ModuleType, *arguments: str) -> Finished:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "")
-        monkeypatch.setattr(sys, "argv", [str(module.__file__), *arguments])
+    monkeypatch.setattr(experiment, "add_mistakes", lambda *arguments: None)
+
+    def run(module: ModuleType, *arguments: str, **environment: str) -> Finished:
         capsys.readouterr()
-        status = 0
-        try:
-            module.main()
-        except SystemExit as stop:
-            status = int(stop.code or 0)
+        status = call(module, *arguments, folder=tmp_path, patch=monkeypatch, **environment)
         return Finished(status, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run, worst mistakes and all."""
+    from digitnet import train
+
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        assert call(train, *FAST, "hydra.run.dir=out", folder=folder, patch=patch) == 0
+    return folder / "out"
+
+
+@pytest.fixture
+def trained(trained_once: Path, tmp_path: Path) -> Path:
+    """A copy of it in the test's folder."""
+    return Path(shutil.copytree(trained_once, tmp_path / "out"))
+
+
+@pytest.fixture(scope="session")
+def forks() -> "Forks":
+    """Where a command in a process of its own costs a second; see tests/faults/child.py."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # before the server starts: threads do not survive a fork
+    from tests.faults.child import Forks
+
+    return Forks()
 
 
 def spawn(module: str, *arguments: str, folder: Path, limit: int = 300, **environment: str) -> Finished:

@@ -6,13 +6,14 @@ from pathlib import Path
 import torch
 
 from digitnet import checkpoints, evaluate, train
-from tests.conftest import Run
+from tests.conftest import SLIM, Run
 
-SMALL = ("model.channels=[4,8,8,8]", "data.train_size=8000", "trainer.max_epochs=2", "averaging.decay=0.9")
+SMALL = (*SLIM, "averaging=ema", "averaging.decay=0.9", "trainer.max_epochs=2", "trainer.log_every_n_steps=1",
+         "data.train_size=2000", "data.val_size=500")  # fmt: skip
 
 
 def test_weights_and_batch_norm_figures_are_averaged(run: Run, tmp_path: Path) -> None:
-    done = run(train, "averaging=ema", *SMALL, "hydra.run.dir=out")
+    done = run(train, *SMALL, "hydra.run.dir=out")
     assert done.status == 0, done.err
     checkpoint = checkpoints.load(tmp_path / "out" / "checkpoints" / "last.ckpt")
     average, current = checkpoint["state_dict"], checkpoint["current_model_state"]
@@ -20,13 +21,13 @@ def test_weights_and_batch_norm_figures_are_averaged(run: Run, tmp_path: Path) -
 
 
 def test_the_test_figures_are_those_of_the_average(run: Run, tmp_path: Path) -> None:
-    assert run(train, "averaging=ema", *SMALL, "hydra.run.dir=out").status == 0
+    assert run(train, *SMALL, "hydra.run.dir=out").status == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert json.loads(run(evaluate, "run=out", "json=-").out)["test/acc"] == metrics["test/acc"]
 
 
 def test_a_resumed_run_ends_where_one_that_never_stopped_does(run: Run, tmp_path: Path) -> None:
-    plan = ("averaging=ema", *SMALL, "schedule.name=constant", "schedule.warmup=0")
+    plan = (*SMALL, "schedule.name=constant", "schedule.warmup=0")
     assert run(train, *plan, "hydra.run.dir=whole").status == 0
     assert run(train, *plan, "trainer.max_epochs=1", "hydra.run.dir=cut").status == 0
     assert run(train, "resume=cut", "trainer.max_epochs=2").status == 0

@@ -1,6 +1,7 @@
 """The benchmarks run; what they measure is not for a test to say."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -31,17 +32,20 @@ def benchmark(name: str, output: Path, *arguments: object) -> dict[str, Any]:
     return outcome
 
 
+@pytest.mark.slow
 def test_the_trainer_is_compared_with_a_hand_written_loop_and_a_dataloader(tmp_path: Path) -> None:
     ratios = benchmark("plumbing.py", tmp_path / "out.json", "--train-size", 1000)["median ratios"]
     assert len(ratios) == 5
     assert all(ratio > 0 for ratio in ratios.values())
 
 
+@pytest.mark.slow
 def test_start_up_and_evaluation_are_measured(tmp_path: Path) -> None:
     assert len(benchmark("startup.py", tmp_path / "startup.json")["median ratios"]) == 3
     assert len(benchmark("evaluation.py", tmp_path / "evaluation.json")["median ratios"]) == 2
 
 
+@pytest.mark.slow
 def test_the_guards_are_measured(tmp_path: Path) -> None:
     shares = benchmark("trust.py", tmp_path / "out.json", "--train-size", 1000)["shares"]
     assert all(share > 0 for share in shares.values())
@@ -65,6 +69,7 @@ def test_growth_is_measured(tmp_path: Path) -> None:
     assert all(cost["seconds"] > 0 and cost["mib"] > 100 for model in costs.values() for cost in model.values())
 
 
+@pytest.mark.slow
 def test_keras_is_timed_from_outside(tmp_path: Path) -> None:
     """Keras itself is not among the requirements of the tests: a Python that only prints stands in for it."""
     python = tmp_path / "python"
@@ -75,6 +80,7 @@ def test_keras_is_timed_from_outside(tmp_path: Path) -> None:
     assert len(outcome["test/acc of fast"]) == 1
 
 
+@pytest.mark.slow
 def test_a_row_of_seeds_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     """The first run was stopped after its first epoch, the second never began, the third is done."""
     small = ("model=mlp", "data.train_size=2000", "data.augmentation=null", "trainer.log_every_n_steps=1")
@@ -90,10 +96,12 @@ def test_a_row_of_seeds_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert again.stdout.count("epoch 1/2") == 1, "only the second started from the beginning"
 
 
-def test_seeds_are_collected_into_a_row(run: Run, tmp_path: Path) -> None:
+def test_seeds_are_collected_into_a_row(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(train, "-m", *FAST, "seed=1,2", "test=true", "hydra.sweep.dir=sweep")
-    command = [sys.executable, BENCHMARKS / "collect.py", tmp_path / "sweep", "--json", tmp_path / "out.json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "| `model=mlp debug=fast` | 2 |" in done.stdout
+    monkeypatch.setattr(sys, "argv", ["collect.py", str(tmp_path / "sweep"), "--json", str(tmp_path / "out.json")])
+    runpy.run_path(str(BENCHMARKS / "collect.py"), run_name="__main__")
+    assert "| `model=mlp debug=fast` | 2 |" in capsys.readouterr().out
     (sweep,) = json.loads((tmp_path / "out.json").read_text())
     assert [outcome["seed"] for outcome in sweep["runs"]] == [1, 2]

@@ -7,29 +7,36 @@ import pytest
 
 from digitnet import evaluate
 from tests.conftest import FAST, Run, spawn
+from tests.faults.child import Forks
 
 TWO = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
 
 
-def test_two_processes_train_and_evaluate_as_one_would(run: Run, tmp_path: Path) -> None:
+def test_two_processes_train_and_test_as_one_would(run: Run, tmp_path: Path) -> None:
     options = ("trainer.limit_test_batches=1.0", "hydra.run.dir=out")
     done = spawn("digitnet.train", *FAST, *TWO, *options, folder=tmp_path, OMP_NUM_THREADS="1")
     assert done.status == 0, done.err
     assert done.out.count("epoch 1/2") == 1, "only the first process speaks"
-    trained = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    single = json.loads(run(evaluate, "run=out", "json=-").out)
-    assert trained["test/acc"] == single["test/acc"]
-    assert [trained[f"test/acc/{d}"] for d in range(10)] == [single[f"test/acc/{d}"] for d in range(10)]
-    assert trained["test/loss"] == pytest.approx(single["test/loss"], abs=1e-6)
-    double = spawn("digitnet.evaluate", *TWO, "run=out", "json=two.json", folder=tmp_path, OMP_NUM_THREADS="1")
-    assert double.status == 0, double.err
-    again = json.loads((tmp_path / "two.json").read_text())
-    assert again["test/acc"] == single["test/acc"]
-    assert again["test/loss"] == pytest.approx(single["test/loss"], abs=1e-6)
+    double = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert_the_same(double, json.loads(run(evaluate, "run=out", "json=-").out))
 
 
-def test_a_sweep_over_processes_is_refused(tmp_path: Path) -> None:
-    done = spawn("digitnet.train", "-m", *FAST, *TWO, "seed=1,2", folder=tmp_path)
+@pytest.mark.slow
+def test_two_processes_evaluate_as_one_would(trained: Path, run: Run, tmp_path: Path) -> None:
+    done = spawn("digitnet.evaluate", *TWO, "run=out", "json=two.json", folder=tmp_path, OMP_NUM_THREADS="1")
+    assert done.status == 0, done.err
+    double = json.loads((tmp_path / "two.json").read_text())
+    assert_the_same(double, json.loads(run(evaluate, "run=out", "json=-").out))
+
+
+def assert_the_same(double: dict[str, float], single: dict[str, float]) -> None:
+    figures = ["test/acc", *(f"test/acc/{digit}" for digit in range(10))]
+    assert [double[name] for name in figures] == [single[name] for name in figures]
+    assert double["test/loss"] == pytest.approx(single["test/loss"], abs=1e-6)
+
+
+def test_a_sweep_over_processes_is_refused(forks: Forks, tmp_path: Path) -> None:
+    done = forks.run("train", "-m", *FAST, *TWO, "seed=1,2", folder=tmp_path)
     assert done.status == 2
     assert "one process" in done.err
-    assert not list(tmp_path.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {".out", ".err"}, "what the test itself catches"

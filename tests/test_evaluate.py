@@ -7,16 +7,10 @@ from shutil import copytree
 import pytest
 import torch
 
-from digitnet import evaluate, train
-from tests.conftest import FAST, Run
+from digitnet import evaluate
+from tests.conftest import Run
 
 PNG = b"\x89PNG"
-
-
-@pytest.fixture
-def trained(run: Run, tmp_path: Path) -> Path:
-    assert run(train, *FAST, "hydra.run.dir=out").status == 0
-    return tmp_path / "out"
 
 
 def test_it_prints_a_table_with_every_digit(run: Run, trained: Path) -> None:

@@ -16,8 +16,9 @@ def test_no_outputs_are_committed() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_the_quickstart_runs(tmp_path: Path) -> None:
-    notebook = nbformat.read(QUICKSTART, as_version=4)
+@pytest.mark.parametrize("size", [2000, pytest.param(55_000, marks=pytest.mark.slow)])
+def test_the_quickstart_runs(size: int, tmp_path: Path) -> None:
+    notebook = nbformat.reads(QUICKSTART.read_text().replace("Module(", f"Module(train_size={size}, "), as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     pictures = [
         output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})

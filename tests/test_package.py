@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import spawn
+from tests.conftest import FAST, spawn
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "src" / "digitnet"
@@ -76,14 +76,14 @@ def test_an_installed_wheel_works_from_an_empty_folder(built: Path, tmp_path: Pa
     site, empty = tmp_path / "site", tmp_path / "empty"
     empty.mkdir()
     zipfile.ZipFile(wheel).extractall(site)
-    where = (
-        "import digitnet.data.mnist, digitnet.configs; print(digitnet.data.mnist.__file__, digitnet.configs.__file__)"
+    (site / "where.py").write_text(
+        "import digitnet.configs, digitnet.data.mnist, digitnet.train\n"
+        "digitnet.train.main()\n"
+        "print(digitnet.data.mnist.__file__, digitnet.configs.__file__)\n"
     )
-    environment = {"PYTHONPATH": str(site)}
-    shown = subprocess.run([sys.executable, "-c", where], env=environment, capture_output=True, text=True, check=True)
-    assert shown.stdout.count(str(site)) == 2
-    done = spawn("digitnet.train", "model=mlp", "debug=fast", "hydra.run.dir=out", folder=empty, **environment)
+    done = spawn("where", *FAST, "hydra.run.dir=out", folder=empty, PYTHONPATH=str(site))
     assert done.status == 0, done.err
+    assert done.out.count(str(site)) == 2
     assert [path.name for path in empty.iterdir()] == ["out"]
 
 

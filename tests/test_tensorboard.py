@@ -9,21 +9,20 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from digitnet import recording, train
-from tests.conftest import FAST, Run
+from tests.conftest import SLIM, Run
 
 HPARAMS = "_hparams_/session_start_info"
 
 
-@pytest.fixture
-def events(run: Run, tmp_path: Path) -> EventAccumulator:
-    assert run(train, *FAST, "hydra.run.dir=out").status == 0
-    accumulator = EventAccumulator(str(tmp_path / "out"), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
+@pytest.fixture(scope="module")
+def events(trained_once: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(trained_once), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
     accumulator.Reload()
     return accumulator
 
 
-def test_the_curves_are_those_of_metrics_csv(events: EventAccumulator, tmp_path: Path) -> None:
-    rows = recording.read_csv(tmp_path / "out" / "metrics.csv")
+def test_the_curves_are_those_of_metrics_csv(events: EventAccumulator, trained_once: Path) -> None:
+    rows = recording.read_csv(trained_once / "metrics.csv")
     for tag in ("train/loss", "train/acc", "val/loss", "val/acc"):
         assert [point.value for point in events.Scalars(tag)] == pytest.approx([row[tag] for row in rows])
     steps = [[point.step for point in events.Scalars(tag)] for tag in ("train/loss", "val/loss")]
@@ -49,7 +48,7 @@ def test_training_and_validation_share_a_chart(events: EventAccumulator) -> None
     assert charts == {"loss": ["^train/loss$", "^val/loss$"], "accuracy": ["^train/acc$", "^val/acc$"]}
 
 
-def test_the_hparams_tab_has_one_record_with_the_final_figures(events: EventAccumulator, tmp_path: Path) -> None:
+def test_the_hparams_tab_has_one_record_with_the_final_figures(events: EventAccumulator, trained_once: Path) -> None:
     import json
 
     metadata = events.summary_metadata
@@ -60,7 +59,7 @@ def test_the_hparams_tab_has_one_record_with_the_final_figures(events: EventAccu
     assert values["model"].string_value == "MLP"
     assert values["lr"].number_value == pytest.approx(2e-3)
     assert values["batch_size"].number_value == 256
-    outcome = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    outcome = json.loads((trained_once / "metrics.json").read_text())
     assert events.Scalars("final/test_acc")[-1].value == pytest.approx(outcome["test/acc"])
     assert "hp_metric" not in events.Tags()["scalars"]
 
@@ -72,7 +71,7 @@ def test_there_are_graph_and_pictures(events: EventAccumulator) -> None:
 
 
 def test_the_report_changes_nothing_of_the_training(run: Run, tmp_path: Path) -> None:
-    options = ("debug=fast", "model.dropout=0.3", "test=false")
+    options = (*SLIM, "debug=fast", "model.dropout=0.3", "test=false")
     run(train, *options, "hydra.run.dir=with")
     run(train, *options, "trainer.logger=false", "hydra.run.dir=without")
     checkpoints = [tmp_path / name / "checkpoints" / "last.ckpt" for name in ("with", "without")]

@@ -63,11 +63,12 @@ def run(
         if not failures and not isinstance(error, EXPECTED):
             raise
         failures = failures or [("", error)]
-    for name, failure in failures:
-        if show_traceback or not isinstance(failure, EXPECTED):
-            traceback.print_exception(failure)
-        message, *_ = str(failure).split("Config search path")  # Hydra's list of folders says nothing to a user
-        doors.tell(f"{name}{message}")
+    finally:  # after a signal, too
+        for name, failure in failures:
+            if show_traceback or not isinstance(failure, EXPECTED):
+                traceback.print_exception(failure)
+            message, *_ = str(failure).split("Config search path")  # Hydra's list of folders says nothing to a user
+            doors.tell(f"{name}{message}")
     if failures:
         sys.exit(2 if isinstance(failures[0][1], WRONG_INPUT) and not failures[0][0] else 1)
 

@@ -62,8 +62,10 @@ class Recorder(Checkpoint):
         self.stopped_by = state_dict.get("stopped_by")
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lightning forgets that a resumed run has stopped by itself."""
+        """Lightning forgets that a resumed run has stopped by itself; a kill may have come before its last row."""
         trainer.should_stop = self.stopped_by == self.ends
+        if self.rows and trainer.is_global_zero:
+            write_csv(self.folder / "metrics.csv", self.rows)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         signals.listen_again()

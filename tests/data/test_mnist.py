@@ -15,13 +15,18 @@ SHIPPED = Path(mnist.__file__).parent / "files"
 NAMES = [*mnist.IMAGES.values(), *mnist.LABELS.values()]
 
 
+@pytest.fixture(scope="module")
+def unpacked() -> dict[str, bytes]:
+    return {name: gzip.decompress((SHIPPED / f"{name}.gz").read_bytes()) for name in NAMES}
+
+
 @pytest.fixture
-def raw(tmp_path: Path) -> Path:
+def raw(unpacked: dict[str, bytes], tmp_path: Path) -> Path:
     """The folder with unpacked files in a copy of the user's own, whose root is two levels up."""
     folder = tmp_path / "MNIST" / "raw"
     folder.mkdir(parents=True)
-    for name in NAMES:
-        (folder / name).write_bytes(gzip.decompress((SHIPPED / f"{name}.gz").read_bytes()))
+    for name, content in unpacked.items():
+        (folder / name).write_bytes(content)
     return folder
 
 

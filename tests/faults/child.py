@@ -1,6 +1,6 @@
 """A command in a process of its own that is forked after torch was imported: a trial costs a second, not five.
 
-`preload` this module in multiprocessing's fork server. What a trial goes through is the command's own main().
+What a trial goes through is the command's own main().
 """
 
 import functools
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def main(command: str, arguments: Sequence[str], folder: Path, sabotages: Sequen
     os.chdir(folder)
     for name, stream in (("out", sys.stdout), ("err", sys.stderr)):
         os.dup2(os.open(folder / f".{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
-    for sabotage in (NO_FIGURES, *sabotages):
+    for sabotage in sabotages:
         sabotage.arm()
     sys.argv[1:] = arguments
     COMMANDS[command]()
@@ -138,7 +139,8 @@ def main(command: str, arguments: Sequence[str], folder: Path, sabotages: Sequen
 class Forks:
     def __init__(self) -> None:
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload([__name__])
+        self.context.set_forkserver_preload(["tests.faults.warm"])
+        forkserver.ensure_running()  # here: it finds the tests by the folder that it is started in
 
     def start(self, command: str, *arguments: str, folder: Path, sabotages: Sequence[Sabotage] = ()) -> Any:
         process = self.context.Process(target=main, args=(command, arguments, folder, sabotages))

@@ -3,10 +3,12 @@
 A few trials of each kind belong to the default suite; `pytest -m fault` runs all.
 """
 
+import functools
 import json
-import os
+import shutil
+import signal
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from digitnet import checkpoints, recording
-from tests.faults.child import TINY, Forks
+from tests.faults.child import TINY, Forks, Sabotage, Send
+
+Stopped = Callable[[int], Path]
 
 
 def trials(everything: Iterable[Any], fast: Iterable[Any]) -> list[Any]:
@@ -26,18 +30,47 @@ def trials(everything: Iterable[Any], fast: Iterable[Any]) -> list[Any]:
 
 
 @pytest.fixture(scope="session")
-def forks() -> Forks:
-    os.environ["OMP_NUM_THREADS"] = "1"  # before the server starts: threads do not survive a fork
-    return Forks()
-
-
-@pytest.fixture(scope="session")
-def whole(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The state at the end of the tiny run, never interrupted."""
+def undisturbed(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the tiny run, never interrupted."""
     folder = tmp_path_factory.mktemp("whole")
     done = forks.run("train", *TINY, "hydra.run.dir=out", folder=folder)
     assert done.status == 0, done.err
-    return state(folder / "out")
+    return folder / "out"
+
+
+@pytest.fixture(scope="session")
+def whole(undisturbed: Path) -> dict[str, Any]:
+    """The state at its end."""
+    return state(undisturbed)
+
+
+@pytest.fixture
+def finished(undisturbed: Path, tmp_path: Path) -> Path:
+    """A copy of it for the test."""
+    return Path(shutil.copytree(undisturbed, tmp_path / "out"))
+
+
+@pytest.fixture(scope="session")
+def stopped_once(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Stopped:
+    """The folder of the tiny run after a step, stopped there the first time it is asked for."""
+
+    @functools.cache
+    def stopped_once(step: int) -> Path:
+        folder = tmp_path_factory.mktemp(f"stopped-{step}")
+        assert forks.run("train", *TINY, "hydra.run.dir=out", folder=folder, sabotages=[stop_at(step)]).status == 143
+        return folder / "out"
+
+    return stopped_once
+
+
+@pytest.fixture
+def stopped(stopped_once: Stopped, tmp_path: Path) -> Stopped:
+    """Puts a copy of it into the test's folder."""
+    return lambda step: Path(shutil.copytree(stopped_once(step), tmp_path / "out"))
+
+
+def stop_at(step: int, number: int = signal.SIGTERM) -> Sabotage:
+    return Sabotage("digitnet.recording:Recorder.on_train_batch_end", step, Send(number))
 
 
 def state(run: Path) -> dict[str, Any]:

@@ -21,8 +21,7 @@ import digitnet
 from digitnet import checkpoints, weights
 from digitnet.errors import UsageError
 from tests.faults.child import TINY, Ended, Forks, Sabotage
-from tests.faults.conftest import trials
-from tests.faults.test_resume import stop_at
+from tests.faults.conftest import Stopped, stop_at, trials
 
 SENTINEL = "touch sentinel"
 
@@ -55,9 +54,10 @@ def legacy_tar(content: Any) -> bytes:
 
 
 def inflating(good: bytes) -> bytes:
-    """A gigabyte of zeros, deflated to a megabyte."""
+    """A gigabyte of zeros, deflated to a few megabytes."""
     buffer = io.BytesIO(good[: -len(checkpoints.SEAL) - 64 - 2] + bytes(2))
-    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("archive/data/999", "w") as member:
+    archive = zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED, compresslevel=1)
+    with archive, archive.open("archive/data/999", "w") as member:
         for _ in range(1024):
             member.write(bytes(2**20))
     return checkpoints.sealed(buffer.getvalue())
@@ -88,11 +88,9 @@ GADGETS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 @pytest.fixture(scope="module")
-def good(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def good(stopped_once: Stopped) -> Path:
     """A run stopped on its way, so that every command has something to do with it."""
-    folder = tmp_path_factory.mktemp("good")
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=folder, sabotages=[stop_at(11)])
-    return folder / "out"
+    return stopped_once(11)
 
 
 def load(path: Path, forks: Forks) -> Ended:

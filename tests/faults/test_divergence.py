@@ -9,8 +9,7 @@ import torch
 from digitnet.models import DigitClassifier
 from digitnet.models.classifier import Tally
 from tests.faults.child import STEPS, TINY, Forks, Give, Sabotage
-from tests.faults.conftest import trials
-from tests.faults.test_resume import stop_at
+from tests.faults.conftest import stop_at, trials
 
 
 class Poison:

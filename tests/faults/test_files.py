@@ -16,8 +16,8 @@ import pytest
 
 from digitnet import checkpoints
 from tests.faults.child import TINY, Ended, Fail, Forks, Give, Sabotage, Send, Wait
-from tests.faults.conftest import contents, difference, leftovers, state, trials, without_curves
-from tests.faults.test_resume import resume, stop_at
+from tests.faults.conftest import Stopped, contents, difference, leftovers, state, stop_at, trials, without_curves
+from tests.faults.test_resume import resume
 
 
 class DiesWriting:
@@ -89,9 +89,9 @@ class WriteInPlace:
             file.write(content[len(content) // 2 :])
 
 
-def test_without_staging_a_kill_destroys_the_file(forks: Forks, tmp_path: Path) -> None:
+def test_without_staging_a_kill_destroys_the_file(stopped: Stopped, forks: Forks, tmp_path: Path) -> None:
     in_place = Sabotage("digitnet.checkpoints:write", 0, WriteInPlace(), instead=True)
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(3)])
+    stopped(3)
     assert forks.run("train", "resume=out", folder=tmp_path, sabotages=[in_place]).status == -9
     with pytest.raises(checkpoints.UsageError):
         checkpoints.load(tmp_path / "out" / "checkpoints" / "last.ckpt")
@@ -123,7 +123,7 @@ class FailsOnLast:
 ERRORS = [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT]
 CALLS = {
     "write": lambda number: Sabotage("pathlib:Path.open", 0, FailsWriting(number), instead=True),
-    "fsync": lambda number: Sabotage("os:fsync", 1, Fail(number)),
+    "fsync": lambda number: Sabotage("os:fsync", 3, Fail(number)),  # after those of metrics.csv and its folder
     "replace": lambda number: Sabotage("pathlib:Path.replace", 0, FailsOnLast(number, "replace"), instead=True),
     "mkdir": lambda number: Sabotage("pathlib:Path.mkdir", 0, FailsOnLast(number, "mkdir"), instead=True),
 }
@@ -132,9 +132,9 @@ BROKEN = [(number, call) for number in ERRORS for call in CALLS]
 
 @pytest.mark.parametrize(("number", "call"), trials(BROKEN, fast=[BROKEN[i] for i in (0, 1, 2, 3, 8, 13)]))
 def test_a_disk_that_does_not_take_it(
-    number: int, call: str, forks: Forks, whole: dict[str, Any], tmp_path: Path
+    number: int, call: str, stopped: Stopped, forks: Forks, whole: dict[str, Any], tmp_path: Path
 ) -> None:
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(9)])
+    stopped(9)
     before = {path: path.read_bytes() for path in (tmp_path / "out" / "checkpoints").iterdir()}
     failed = forks.run("train", "resume=out", folder=tmp_path, sabotages=[CALLS[call](number)])
     assert failed.status == 1
@@ -256,9 +256,8 @@ def test_of_two_real_commands_started_at_once_one_is_refused(whole: dict[str, An
     assert difference(state(tmp_path / "out")["checkpoints"], whole["checkpoints"]) == ""
 
 
-def test_a_moved_run_goes_on_where_it_is(forks: Forks, whole: dict[str, Any], tmp_path: Path) -> None:
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(13)])
-    shutil.move(tmp_path / "out", tmp_path / "elsewhere")
+def test_a_moved_run_goes_on_where_it_is(stopped: Stopped, forks: Forks, whole: dict[str, Any], tmp_path: Path) -> None:
+    shutil.move(stopped(11), tmp_path / "elsewhere")
     assert forks.run("train", "resume=elsewhere", folder=tmp_path).status == 0
     assert difference(state(tmp_path / "elsewhere"), whole) == ""
     assert json.loads((tmp_path / "elsewhere" / "metrics.json").read_text())["steps"] == 24

@@ -124,7 +124,10 @@ def test_one_typo_in_any_key_is_refused_and_led_back(keys: list[str], run: Run, 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("typo", ["optimizer.lrr=1", "data.batch_sze=64", "model.channel=[8]", "trainer.max_epoch=1"])
+TYPOS = ["optimizer.lrr=1", "data.batch_sze=64", "model.channel=[8]", "trainer.max_epoch=1"]
+
+
+@pytest.mark.parametrize("typo", trials(TYPOS, fast=TYPOS[:1]))
 def test_a_real_process_says_it_too(typo: str, tmp_path: Path) -> None:
     done = spawn("digitnet.train", typo, folder=tmp_path)
     assert done.status == 2

@@ -1,5 +1,6 @@
 """An interrupted run, resumed, ends bit for bit as the one that was never stopped."""
 
+import json
 import os
 import random
 import shutil
@@ -9,6 +10,7 @@ import sys
 import time
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,7 @@ from digitnet import checkpoints, recording
 from digitnet.data import Augmentation
 from tests.conftest import spawn
 from tests.faults.child import STEPS, STEPS_AN_EPOCH, TINY, Alarm, Ended, Forks, Give, Sabotage, Send
-from tests.faults.conftest import contents, difference, leftovers, state, trials, without_curves
-
-BATCH_END = "digitnet.recording:Recorder.on_train_batch_end"
-
-
-def stop_at(step: int, number: int = signal.SIGTERM) -> Sabotage:
-    return Sabotage(BATCH_END, step, Send(number))
+from tests.faults.conftest import Stopped, contents, difference, leftovers, state, stop_at, trials, without_curves
 
 
 def resume(forks: Forks, folder: Path, sabotages: tuple[Sabotage, ...] = ()) -> Ended:
@@ -46,13 +42,11 @@ def test_stopped_after_any_step(step: int, forks: Forks, whole: dict[str, Any], 
     assert difference(state(tmp_path / "out"), whole) == ""
 
 
-def test_a_step_changes_the_weights(forks: Forks, tmp_path: Path) -> None:
+def test_a_step_changes_the_weights(stopped_once: Stopped) -> None:
     """Or all of the above would hold of a run that learns nothing."""
-    weights = []
-    for step in (11, 12):
-        forks.run("train", *TINY, f"hydra.run.dir={step}", folder=tmp_path, sabotages=[stop_at(step)])
-        weights.append(checkpoints.load(tmp_path / str(step) / "checkpoints" / "last.ckpt"))
-    before, after = (checkpoint["current_model_state"] for checkpoint in weights)
+    before, after = (
+        checkpoints.load(stopped_once(step) / "checkpoints" / "last.ckpt")["current_model_state"] for step in (11, 12)
+    )
     assert not any(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -74,14 +68,29 @@ def test_without_its_guards_a_resumed_run_ends_elsewhere(
     assert resumed.status != 0 or difference(state(tmp_path / "out"), whole) != ""
 
 
+def until_killed(delay: float, attempt: Callable[[float], bool], folder: Path) -> None:
+    """A run that has ended before it could be killed is tried again, and killed earlier."""
+    while not attempt(delay):
+        shutil.rmtree(folder / "out")
+        delay /= 2
+
+
 @pytest.mark.parametrize("seed", trials(range(90), fast=range(8)))
-def test_killed_at_a_random_moment(seed: int, forks: Forks, whole: dict[str, Any], tmp_path: Path) -> None:
-    """Of SIGALRM's default action, which no handler sees; from the first step on until after the run is scored."""
-    alarm = Sabotage("digitnet.recording:Recorder.on_train_start", 1, Alarm(random.Random(seed).uniform(0.001, 1.5)))
-    killed = forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[alarm])
-    assert killed.status in (-signal.SIGALRM, 0), killed.err
-    if killed.status:
-        assert resume(forks, tmp_path).status == 0
+def test_killed_at_a_random_moment(
+    seed: int, forks: Forks, undisturbed: Path, whole: dict[str, Any], tmp_path: Path
+) -> None:
+    """Of SIGALRM's default action, which no handler sees; from the first step on until the run is scored."""
+    took = json.loads((undisturbed / "metrics.json").read_text())
+    delay = random.Random(seed).uniform(0.001, took["train/seconds"] + took["test/seconds"])
+
+    def killed(delay: float) -> bool:
+        alarm = Sabotage("digitnet.recording:Recorder.on_train_start", 1, Alarm(delay))
+        ended = forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[alarm])
+        assert ended.status in (-signal.SIGALRM, 0), ended.err
+        return ended.status != 0
+
+    until_killed(delay, killed, tmp_path)
+    assert resume(forks, tmp_path).status == 0
     ended = state(tmp_path / "out")
     assert difference(without_curves(ended), without_curves(whole)) == ""
     assert all(curve in whole["curves"]["lr"] for curve in ended["curves"]["lr"])
@@ -89,18 +98,34 @@ def test_killed_at_a_random_moment(seed: int, forks: Forks, whole: dict[str, Any
     assert leftovers(tmp_path) == []
 
 
+def test_killed_before_the_last_row_is_in_the_table(forks: Forks, whole: dict[str, Any], tmp_path: Path) -> None:
+    """The checkpoint has it by then, and no epoch is left to be trained."""
+    third = Sabotage("digitnet.recording:write_csv", 3, Send(signal.SIGKILL))
+    assert forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[third]).status == -9
+    assert len(recording.read_csv(tmp_path / "out" / "metrics.csv")) == 2
+    assert resume(forks, tmp_path).status == 0
+    assert difference(without_curves(state(tmp_path / "out")), without_curves(whole)) == ""
+
+
 @pytest.mark.fault
 @pytest.mark.parametrize("seed", range(10))
 def test_the_real_command_killed_by_sigkill(seed: int, whole: dict[str, Any], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "digitnet.train", *TINY, "hydra.run.dir=out"]
-    with (tmp_path / "log").open("w") as log:
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
-        while process.poll() is None and not (tmp_path / "out").exists():
-            time.sleep(0.01)
-        time.sleep(random.Random(seed).uniform(0, 2.5))
-        process.kill()
-        process.wait()
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def killed(delay: float) -> bool:
+        """So long after it made its folder."""
+        command = [sys.executable, "-m", "digitnet.train", *TINY, "hydra.run.dir=out"]
+        with (tmp_path / "log").open("w") as log:
+            process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+            while process.poll() is None and not (tmp_path / "out").exists():
+                time.sleep(0.01)
+            time.sleep(delay)
+            process.kill()
+            status = process.wait()
+        assert status in (-signal.SIGKILL, 0), (tmp_path / "log").read_text()
+        return status != 0
+
+    until_killed(random.Random(seed).uniform(0, 2.5), killed, tmp_path)
     again = ["resume=out"] if (tmp_path / "out/.hydra/overrides.yaml").exists() else [*TINY, "hydra.run.dir=out"]
     done = spawn("digitnet.train", *again, folder=tmp_path, OMP_NUM_THREADS="1")
     assert done.status == 0, done.err
@@ -147,22 +172,19 @@ def test_each_image_comes_once_an_epoch_whatever_stops_the_run(step: int, forks:
     assert sum(first.values()) == 512
 
 
-def test_a_finished_run_is_left_as_it_is(forks: Forks, tmp_path: Path) -> None:
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path)
-    before = contents(tmp_path / "out")
+def test_a_finished_run_is_left_as_it_is(finished: Path, forks: Forks, tmp_path: Path) -> None:
+    before = contents(finished)
     done = resume(forks, tmp_path)
     assert done.status == 0
     assert "out is finished" in done.out
-    assert contents(tmp_path / "out") == before
+    assert contents(finished) == before
 
 
-def test_a_finished_run_can_be_extended_and_says_what_that_means(forks: Forks, tmp_path: Path) -> None:
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path)
+def test_a_finished_run_can_be_extended_and_says_what_that_means(finished: Path, forks: Forks, tmp_path: Path) -> None:
     done = forks.run("train", "resume=out", "trainer.max_epochs=4", folder=tmp_path)
     assert done.status == 0, done.err
     assert "planned for 24 steps, now for 32" in done.out
-    rows = state(tmp_path / "out")["rows"]
-    assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
+    assert [row["epoch"] for row in state(finished)["rows"]] == [0, 1, 2, 3]
     assert resume(forks, tmp_path).out.count("is finished") == 1, "also after the extension"
 
 
@@ -174,38 +196,41 @@ IMPATIENT = (
 
 
 @pytest.fixture(scope="module")
-def stopped_early(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def early(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("early")
     assert forks.run("train", *TINY, IMPATIENT, "test=false", "hydra.run.dir=out", folder=folder).status == 0
     assert len(recording.read_csv(folder / "out" / "metrics.csv")) == 2, "or it has not stopped early"
     return folder / "out"
 
 
-def test_a_run_that_has_stopped_by_itself_is_finished(stopped_early: Path, forks: Forks, tmp_path: Path) -> None:
-    out = shutil.copytree(stopped_early, tmp_path / "out")
+@pytest.fixture
+def stopped_early(early: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(early, tmp_path / "out"))
+
+
+def test_a_run_that_has_stopped_by_itself_is_finished(
+    stopped_early: Path, early: Path, forks: Forks, tmp_path: Path
+) -> None:
     done = forks.run("train", "resume=out", folder=tmp_path)
     assert done.status == 0, done.err
     assert "out is finished" in done.out
-    assert contents(out) == contents(stopped_early)
+    assert contents(stopped_early) == contents(early)
 
 
-def test_a_run_that_has_stopped_by_itself_need_only_be_scored(
-    stopped_early: Path, forks: Forks, tmp_path: Path
-) -> None:
+def test_a_run_that_has_stopped_by_itself_need_only_be_scored(early: Path, forks: Forks, tmp_path: Path) -> None:
     signalled = Sabotage("digitnet.recording:to_json", 1, Send(signal.SIGTERM))
     words = (*TINY, IMPATIENT, "test=false", "hydra.run.dir=out")
     assert forks.run("train", *words, folder=tmp_path, sabotages=[signalled]).status == 143
     assert resume(forks, tmp_path).status == 0
-    assert difference(without_curves(state(tmp_path / "out")), without_curves(state(stopped_early))) == ""
+    assert difference(without_curves(state(tmp_path / "out")), without_curves(state(early))) == ""
 
 
 def test_a_run_that_has_stopped_by_itself_can_be_tested_where_it_is(
-    stopped_early: Path, forks: Forks, tmp_path: Path
+    stopped_early: Path, early: Path, forks: Forks, tmp_path: Path
 ) -> None:
-    out = shutil.copytree(stopped_early, tmp_path / "out")
     assert forks.run("train", "resume=out", "test=true", folder=tmp_path).status == 0
-    assert "test/acc" in state(out)["outcome"]
-    assert difference(state(out)["checkpoints"], state(stopped_early)["checkpoints"]) == ""
+    assert "test/acc" in state(stopped_early)["outcome"]
+    assert difference(state(stopped_early)["checkpoints"], state(early)["checkpoints"]) == ""
     assert "is finished" in forks.run("train", "resume=out", folder=tmp_path).out
 
 
@@ -214,38 +239,38 @@ def test_a_run_that_has_stopped_by_itself_goes_on_when_told_to(
     word: str, epochs: int, stopped_early: Path, forks: Forks, tmp_path: Path
 ) -> None:
     """Early stopping, if it is still there, gives up after one more epoch."""
-    out = shutil.copytree(stopped_early, tmp_path / "out")
     assert forks.run("train", "resume=out", word, folder=tmp_path).status == 0
-    assert len(recording.read_csv(out / "metrics.csv")) == epochs
+    assert len(recording.read_csv(stopped_early / "metrics.csv")) == epochs
 
 
 def test_without_a_memory_of_it_a_run_that_has_stopped_by_itself_trains_on(
     stopped_early: Path, forks: Forks, tmp_path: Path
 ) -> None:
-    out = shutil.copytree(stopped_early, tmp_path / "out")
     off = Sabotage("digitnet.recording:Recorder.on_fit_start", 0, Give(), instead=True)
     assert forks.run("train", "resume=out", "test=true", folder=tmp_path, sabotages=[off]).status == 0
-    assert len(recording.read_csv(out / "metrics.csv")) == 3
+    assert len(recording.read_csv(stopped_early / "metrics.csv")) == 3
 
 
 @pytest.mark.parametrize(("override", "named"), [("optimizer.lr=1", "optimizer.lr=1"), ("model=mlp", "model=mlp")])
-def test_a_run_does_not_become_another_on_the_way(override: str, named: str, forks: Forks, tmp_path: Path) -> None:
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(3)])
+def test_a_run_does_not_become_another_on_the_way(
+    override: str, named: str, stopped: Stopped, forks: Forks, tmp_path: Path
+) -> None:
+    stopped(3)
     done = forks.run("train", "resume=out", override, folder=tmp_path)
     assert done.status == 2
     assert f"{named} cannot change" in done.err
 
 
-def test_a_damaged_record_is_no_run_of_defaults(forks: Forks, tmp_path: Path) -> None:
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(3)])
+def test_a_damaged_record_is_no_run_of_defaults(stopped: Stopped, forks: Forks, tmp_path: Path) -> None:
+    stopped(3)
     (tmp_path / "out" / ".hydra" / "overrides.yaml").write_text("")
     done = resume(forks, tmp_path)
     assert done.status == 2
     assert "overrides.yaml is damaged" in done.err
 
 
-def test_a_run_whose_configs_have_changed_is_not_gone_on_with(forks: Forks, tmp_path: Path) -> None:
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(3)])
+def test_a_run_whose_configs_have_changed_is_not_gone_on_with(stopped: Stopped, forks: Forks, tmp_path: Path) -> None:
+    stopped(3)
     record = tmp_path / "out" / ".hydra" / "config.yaml"
     record.write_text(record.read_text().replace("rotation: 10", "rotation: 11"))
     done = resume(forks, tmp_path)
@@ -255,15 +280,15 @@ def test_a_run_whose_configs_have_changed_is_not_gone_on_with(forks: Forks, tmp_
 
 @pytest.mark.parametrize("words", [("++resume=out",), ("resume=out", "hydra.run.dir=out")])
 def test_resume_may_be_spelled_in_other_ways(
-    words: tuple[str, ...], forks: Forks, whole: dict[str, Any], tmp_path: Path
+    words: tuple[str, ...], stopped: Stopped, forks: Forks, whole: dict[str, Any], tmp_path: Path
 ) -> None:
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(3)])
+    stopped(3)
     assert forks.run("train", *words, folder=tmp_path).status == 0
     assert difference(state(tmp_path / "out"), whole) == ""
 
 
-def test_resume_goes_on_in_its_own_folder_only(forks: Forks, tmp_path: Path) -> None:
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(3)])
+def test_resume_goes_on_in_its_own_folder_only(stopped: Stopped, forks: Forks, tmp_path: Path) -> None:
+    stopped(3)
     assert forks.run("train", "resume=out", "hydra.run.dir=other", folder=tmp_path).status == 2
     assert not (tmp_path / "other").exists()
 

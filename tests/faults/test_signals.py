@@ -55,8 +55,7 @@ def test_a_stop_at_the_end_of_an_epoch_keeps_the_curves(forks: Forks, whole: dic
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_evaluate_ends_at_once_and_writes_nothing(number: int, forks: Forks, tmp_path: Path) -> None:
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path)
+def test_evaluate_ends_at_once_and_writes_nothing(number: int, finished: Path, forks: Forks, tmp_path: Path) -> None:
     signalled = Sabotage(PLACES["test"][0], 2, Send(number))
     done = forks.run("evaluate", "run=out", "json=figures.json", folder=tmp_path, sabotages=[signalled])
     assert done.status == 128 + number, done.err
@@ -106,24 +105,39 @@ def test_without_our_handler_a_terminated_run_looks_like_a_success(forks: Forks,
     assert not (tmp_path / "out" / "metrics.json").exists()
 
 
-def test_a_failing_job_of_a_sweep_is_named_and_the_others_run(forks: Forks, tmp_path: Path) -> None:
-    """Two of four diverge; run again, only those are tried."""
-    sweep = ("-m", *TINY, "optimizer.name=sgd", "optimizer.lr=1e-3,1e+30,2e-3,1e+35", "hydra.sweep.dir=sweep")
+FAILING = "1e+30,1e-3,1e+35", "1e-3,1e+30,2e-3,1e+35", "1e-3,1e+30", "1e+30,1e+35"  # jobs that diverge, and others
+
+
+@pytest.mark.parametrize("rates", trials(FAILING, fast=FAILING[:1]))
+def test_a_failing_job_of_a_sweep_is_named_and_the_others_run(rates: str, forks: Forks, tmp_path: Path) -> None:
+    """Run again, only those that failed are tried."""
+    sweep = ("-m", *TINY, "optimizer.name=sgd", f"optimizer.lr={rates}", "hydra.sweep.dir=sweep")
+    jobs = {str(job): rate for job, rate in enumerate(rates.split(","))}
+    bad = {job: rate for job, rate in jobs.items() if float(rate) > 1}
     done = forks.run("train", *sweep, folder=tmp_path)
     assert done.status == 1
     assert "Traceback" not in done.err
     lines = [line for line in done.err.splitlines() if line.startswith("digitnet: error")]
-    assert len(lines) == 2
-    for line, job, rate in zip(lines, (1, 3), ("1e+30", "1e+35"), strict=True):
+    for line, (job, rate) in zip(lines, bad.items(), strict=True):
         assert f"job {job} (" in line
         assert f"optimizer.lr={rate}" in line
         assert "diverged in epoch 1" in line
     finished = sorted(tmp_path.glob("sweep/*/metrics.json"))
-    assert [path.parent.name for path in finished] == ["0", "2"]
+    assert {path.parent.name for path in finished} == jobs.keys() - bad.keys()
     before = {path: path.stat().st_mtime_ns for path in finished}
     assert forks.run("train", *sweep, folder=tmp_path).status == 1
     assert before == {path: path.stat().st_mtime_ns for path in finished}
-    assert json.loads(finished[0].read_text())["steps"] == 24
+    assert all(json.loads(path.read_text())["steps"] == 24 for path in finished)
+
+
+@pytest.mark.fault
+def test_a_signal_in_mid_sweep_hides_no_failure(forks: Forks, tmp_path: Path) -> None:
+    sweep = ("-m", *TINY, "optimizer.name=sgd", "optimizer.lr=1e+30,1e-3,2e-3", "hydra.sweep.dir=sweep")
+    signalled = Sabotage(PLACES["train"][0], 8 + 5, Send(signal.SIGTERM))  # the first job fails after an epoch
+    stopped = forks.run("train", *sweep, folder=tmp_path, sabotages=[signalled])
+    assert stopped.status == 143, stopped.err
+    assert "digitnet: error: job 0 (" in stopped.err
+    assert sorted(path.name for path in tmp_path.glob("sweep/[0-9]")) == ["0", "1"]
 
 
 def test_another_sweep_does_not_take_the_folder_of_one(forks: Forks, tmp_path: Path) -> None:

@@ -389,18 +389,6 @@ def test_a_full_disk_gets_one_line(run: Run, tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_reader_who_has_enough_ends_a_command_quietly() -> None:
-    program = "from digitnet import doors; doors.run(doors.Parser(), lambda options: print('line\\n' * 100_000))"
-    command = [sys.executable, "-c", program]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        assert process.stderr
-        assert process.stdout.readline() == "line\n"
-        process.stdout.close()
-        assert process.stderr.read() == ""
-    assert process.returncode == 141
-
-
 def test_help_does_not_wait_for_torch() -> None:
     command = [sys.executable, "-X", "importtime", "-m", "digitnet.export", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

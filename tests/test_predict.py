@@ -88,11 +88,13 @@ def test_help_needs_no_torch() -> None:
     assert not imported_by(code) & {"torch", "lightning", "torchvision", "matplotlib", "scipy", "skimage"}
 
 
-def test_ctrl_c_ends_a_long_read_quietly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("after", [0, 1.5], ids=["while the workers start", "while they read"])
+def test_ctrl_c_ends_a_long_read_quietly(after: float, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    for number in range(300):
-        noisy = np.asarray(picture(number).resize((480, 480)), float) * 0.8 + random.normal(30, 2, (480, 480))
-        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(tmp_path / f"{number}.jpg")
+    noisy = np.asarray(picture(0).resize((480, 480)), float) * 0.8 + random.normal(30, 2, (480, 480))
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(tmp_path / "0.jpg")
+    for number in range(1, 3000):
+        (tmp_path / f"{number}.jpg").hardlink_to(tmp_path / "0.jpg")
     command = [sys.executable, "-m", "digitnet.predict", str(tmp_path)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -100,8 +102,8 @@ def test_ctrl_c_ends_a_long_read_quietly(tmp_path: Path) -> None:
     try:
         until = time.monotonic() + 60
         while len(workers_of(process.pid)) < 2 and time.monotonic() < until:
-            time.sleep(0.05)
-        time.sleep(1)
+            time.sleep(0.01)
+        time.sleep(after)
         assert process.poll() is None, "too quick to be interrupted"
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
         out, err = process.communicate(timeout=30)

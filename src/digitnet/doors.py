@@ -25,6 +25,7 @@ def run(parser: Parser, task: Callable[[argparse.Namespace], Any]) -> None:
     try:
         with signals.handled():
             task(parser.parse_args())
+            signals.stop()
             sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes at its end

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digitnet import doors
+from digitnet import doors, signals
 from digitnet.errors import UsageError, require
 
 # The parts that need torch are imported where they are used: `--help` does not wait for them.
@@ -88,8 +88,11 @@ def followed(outcomes: "Iterator[Outcome]", count: int) -> "list[Outcome]":
     from rich.console import Console
     from rich.progress import track
 
-    console = Console(stderr=True)
-    return list(track(outcomes, "", count, console=console, transient=True, disable=not console.is_terminal))
+    console, all_of_them = Console(stderr=True), []
+    for outcome in track(outcomes, "", count, console=console, transient=True, disable=not console.is_terminal):
+        signals.stop()
+        all_of_them.append(outcome)
+    return all_of_them
 
 
 def as_object(file: Path, outcome: "Outcome") -> dict[str, Any]:

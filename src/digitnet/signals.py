@@ -25,6 +25,7 @@ class State:
 
 
 def stop() -> None:
+    """Raises Stopped if there was a signal: it was postponed, or some `except:` in an import took it for an error."""
     if State.received is not None:
         raise Stopped(State.received)
 

@@ -1,17 +1,23 @@
 """Finds the digits in a picture and makes of each what MNIST would have made: 28 × 28, bright ink on black."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
 from digitnet.photos.files import Picture
-from digitnet.photos.light import Mask, find_ink, find_strokes
+from digitnet.photos.light import Gray, Mask, find_ink, find_strokes
 from digitnet.photos.mnist import to_mnist
 
+GLANCE = 240  # pixels of the longest side, more or less, that show most digits
+CLEAR = 60  # pixels of height there, three times what is made of it: others are looked at more closely
 SMALLEST = 0.03  # of the picture: the height of a digit
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's
+
+Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -19,7 +25,7 @@ class Found:
     """One digit: its image `[28, 28]` uint8, bright on black, and where it stands in the picture."""
 
     image: NDArray[np.uint8]
-    box: tuple[int, int, int, int]  # left, top, right, bottom, in pixels of the picture
+    box: Box  # left, top, right, bottom, in pixels of the picture
 
 
 @dataclass
@@ -59,9 +65,19 @@ class Piece:
 
 def find_digits(picture: Picture) -> list[Found]:
     """In the order of reading: left to right, top to bottom."""
-    ink, even = find_ink(np.einsum("hwc,c->hw", picture, LUMINANCE))  # a matrix product would start threads for this
+    gray = np.einsum("hwc,c->hw", picture, LUMINANCE)  # a matrix product would start threads for this
+    step = round(max(gray.shape) / GLANCE)
+    if step > 1:
+        found = digits_in(np.asarray(Image.fromarray(gray).reduce(step)))
+        if any(digit.box[3] - digit.box[1] >= CLEAR for digit in found):
+            return [replace(digit, box=cast(Box, tuple(step * edge for edge in digit.box))) for digit in found]
+    return digits_in(gray)
+
+
+def digits_in(gray: Gray) -> list[Found]:
+    ink, even = find_ink(gray)
     strokes = without_rings(find_strokes(ink))
-    reach = max(picture.shape) // 150  # of a pen that skips
+    reach = max(gray.shape) // 150  # of a pen that skips
     labels, _ = ndimage.label(ndimage.maximum_filter(strokes, 2 * reach + 1), np.ones((3, 3)))
     labels *= strokes
     pieces = strokes_of_digits(labels, even)

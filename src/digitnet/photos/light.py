@@ -15,9 +15,11 @@ Mask = NDArray[np.bool_]
 EVEN = 1.5 / 255  # a third of a picture that no camera took is paper and differs by no more
 SMALL = 128  # pixels of the longest side, enough to see the light on the paper
 STROKES = 16, 8, 3  # parts of the longest side: no stroke is wider than the last
+PALE = 0.5  # what is written is darker
 FAINT = 0.03  # ink that is not worth a look
 DARK = 0.5  # the brightness of a table by that of the paper on it; of shadows too, but they leave the picture
 NOISE = 7.5  # medians of the differences between one pixel of paper and the next: five standard deviations
+WIDEST = 0.03  # of the longest side: a ruled line; what is wider is a stroke in a tight frame
 SLANT = np.tan(np.radians(15))  # of ruled lines
 
 
@@ -40,8 +42,8 @@ def find_ink(gray: Gray) -> tuple[Gray, bool]:
     light = light_on_paper(gray)
     ink = ndimage.gaussian_filter(1 - gray / light, max(gray.shape) / 350)
     ink = without_lines(without_lines(ink).T).T
-    ink -= float(np.median(ink * light)) / light  # closing finds paper as bright as its noise at its brightest
-    noise = float(np.median(np.abs(ink * light))) / light  # and where there is less light that is more of it
+    ink -= on_paper(ink * light, ink) / light  # closing finds paper as bright as its noise at its brightest
+    noise = on_paper(np.abs(ink * light), ink) / light  # and where there is less light that is more of it
     return np.where(ink > NOISE * noise, ink, 0), False
 
 
@@ -99,7 +101,7 @@ def closed(gray: Gray, size: int) -> Gray:
 
 def amount(ink: Gray, widest: float) -> float:
     """The ink in pen strokes that do not leave the picture and are not as wide as a stroke can be found at all."""
-    ink = ink - np.median(ink)
+    ink = ink - on_paper(ink, ink)
     labels, count = ndimage.label(find_strokes(ink), np.ones((3, 3)))
     rim = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     areas, lengths = np.bincount(labels.ravel()), np.bincount(labels[skeletonize(labels > 0)], minlength=count + 1)
@@ -108,9 +110,15 @@ def amount(ink: Gray, widest: float) -> float:
     return float(ink[strokes[labels]].sum())
 
 
+def on_paper(values: Gray, ink: Gray) -> float:
+    """The median where there is little ink; a bold digit in a tight frame leaves less paper than it covers."""
+    paper = values[ink < PALE]
+    return float(np.median(paper)) if paper.size else 0.0
+
+
 def find_strokes(ink: Gray) -> Mask:
     """Where there is ink, and not only noise."""
-    floor = max(0.06, NOISE * float(np.median(np.abs(ink))))
+    floor = max(0.06, NOISE * on_paper(np.abs(ink), ink))
     candidates = ink[ink > floor]
     if candidates.size < 4 or np.ptp(candidates) < 0.01:
         return ink > floor
@@ -136,7 +144,9 @@ def without_lines(ink: Gray, thick: int = 1) -> Gray:
     count = inside.sum(axis=1)
     ends, lines = along[np.arange(len(rows)), count // 12], along[np.arange(len(rows)), count // 4]
     lines[(count < width / 2) | (ends < 0.3 * lines)] = 0
-    lines = ndimage.maximum_filter1d(np.maximum(lines, 0), thick)
+    lines = ndimage.maximum_filter1d(
+        ndimage.white_tophat(np.maximum(lines, 0), max(3, round(WIDEST * max(ink.shape)))), thick
+    )
     return ink - lines[np.arange(height)[:, None] - fall - rows[0, 0]]
 
 

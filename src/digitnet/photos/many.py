@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 from digitnet.errors import UsageError
@@ -27,5 +28,11 @@ def look_at(paths: Sequence[Path]) -> Iterator[list[Found] | UsageError]:
     if len(paths) < MANY or cores == 1:
         yield from map(look, paths)
         return
-    with multiprocessing.get_context("spawn").Pool(cores, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+    resource_tracker.ensure_running()  # which unblocks SIGINT when it starts
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:  # the processes start with it blocked, and stay so: Ctrl-C is for this one to answer
+        pool = multiprocessing.get_context("spawn").Pool(cores)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    with pool:
         yield from pool.imap(look, paths, chunksize=8)

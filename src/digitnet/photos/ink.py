@@ -142,7 +142,7 @@ def put_together(pieces: list[Piece]) -> list[Piece]:
     if len(digits) < len(pieces):
         return put_together(digits)
     most = max((digit.area for digit in digits), default=0)
-    return [digit for digit in digits if digit.height > 0.35 * digits[0].height and digit.area > 0.12 * most]
+    return [digit for digit in digits if digit.height > 0.4 * digits[0].height and digit.area > 0.12 * most]
 
 
 def belongs(piece: Piece, digit: Piece, tall: int) -> bool:
@@ -153,7 +153,7 @@ def belongs(piece: Piece, digit: Piece, tall: int) -> bool:
         return across < -slanted
     whole = max(piece.bottom, digit.bottom) - min(piece.top, digit.top)
     small = piece.height < 0.6 * digit.height
-    return across < (0 if small else 0.1 * tall) and down <= (0.2 if small else 0.13) * whole
+    return across <= (0 if small else 0.1 * tall) and down <= (0.2 if small else 0.13) * whole
 
 
 def in_reading_order(digits: list[Piece]) -> list[Piece]:

@@ -107,6 +107,14 @@ class Wait:
 
 
 @dataclass
+class Rest:
+    seconds: float
+
+    def __call__(self, *_: Any, **__: Any) -> None:
+        time.sleep(self.seconds)
+
+
+@dataclass
 class Fail:
     number: int
 

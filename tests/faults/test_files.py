@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from digitnet import checkpoints
-from tests.faults.child import TINY, Ended, Fail, Forks, Give, Sabotage, Send, Wait
+from tests.faults.child import TINY, Action, Ended, Fail, Forks, Give, Rest, Sabotage, Send, Wait
 from tests.faults.conftest import Stopped, contents, difference, leftovers, state, stop_at, trials, without_curves
 from tests.faults.test_resume import resume
 
@@ -79,20 +81,30 @@ def test_killed_inside_the_write_of_a_checkpoint(
     assert leftovers(tmp_path) == []
 
 
+@dataclass
 class WriteInPlace:
+    """As most programs write a file; something happens when half of last.ckpt is there."""
+
+    halfway: Action
+
     def __call__(self, path: Path, content: bytes) -> None:
+        path.parent.mkdir(exist_ok=True)
         with path.open("wb") as file:
             file.write(content[: len(content) // 2])
             file.flush()
             if path.name == "last.ckpt":
-                Send(signal.SIGKILL)()
+                self.halfway()
             file.write(content[len(content) // 2 :])
 
 
-def test_without_staging_a_kill_destroys_the_file(stopped: Stopped, forks: Forks, tmp_path: Path) -> None:
-    in_place = Sabotage("digitnet.checkpoints:write", 0, WriteInPlace(), instead=True)
+def in_place(halfway: Action) -> Sabotage:
+    return Sabotage("digitnet.checkpoints:write", 0, WriteInPlace(halfway), instead=True)
+
+
+@pytest.mark.parametrize("halfway", [Send(signal.SIGKILL), Fail(errno.ENOSPC)], ids=["kill", "full disk"])
+def test_without_staging_it_destroys_the_file(halfway: Action, stopped: Stopped, forks: Forks, tmp_path: Path) -> None:
     stopped(3)
-    assert forks.run("train", "resume=out", folder=tmp_path, sabotages=[in_place]).status == -9
+    assert forks.run("train", "resume=out", folder=tmp_path, sabotages=[in_place(halfway)]).status != 0
     with pytest.raises(checkpoints.UsageError):
         checkpoints.load(tmp_path / "out" / "checkpoints" / "last.ckpt")
 
@@ -148,29 +160,41 @@ def test_a_disk_that_does_not_take_it(
     assert difference(without_curves(state(tmp_path / "out")), without_curves(whole)) == ""
 
 
+@contextmanager
+def training(forks: Forks, folder: Path, *sabotages: Sabotage) -> Iterator[Any]:
+    """A process that trains in `out` all the while, and has written a checkpoint already."""
+    words = (*TINY, "trainer.max_epochs=2000", "hydra.run.dir=out")
+    process = forks.start("train", *words, folder=folder, sabotages=sabotages)
+    try:
+        while not (folder / "out" / "checkpoints" / "last.ckpt").exists():
+            assert process.exitcode is None, (folder / ".err").read_text()
+            time.sleep(0.02)
+        yield process
+        assert process.exitcode is None
+    finally:
+        process.kill()
+        process.join()
+
+
+def steps_seen(run: Path, reads: int) -> set[int]:
+    return {checkpoints.load(run / "checkpoints" / "last.ckpt")["global_step"] for _ in range(reads)}
+
+
 @pytest.mark.parametrize("reads", trials((100, 1000), fast=(100,)))
 def test_a_reader_never_sees_a_torn_checkpoint(reads: int, forks: Forks, tmp_path: Path) -> None:
-    writer = forks.start("train", *TINY, "trainer.max_epochs=2000", "hydra.run.dir=out", folder=tmp_path)
-    try:
-        last = tmp_path / "out" / "checkpoints" / "last.ckpt"
-        while not last.exists():
-            assert writer.exitcode is None, (tmp_path / ".err").read_text()
-            time.sleep(0.02)
-        steps = {checkpoints.load(last)["global_step"] for _ in range(reads)}
-        assert writer.exitcode is None
-    finally:
-        writer.kill()
-        writer.join()
+    with training(forks, tmp_path):
+        steps = steps_seen(tmp_path / "out", reads)
     assert len(steps) > 3, "or nobody wrote meanwhile"
 
 
+def test_without_staging_a_reader_sees_one(forks: Forks, tmp_path: Path) -> None:
+    with training(forks, tmp_path, in_place(Rest(0.01))), pytest.raises(checkpoints.UsageError):
+        steps_seen(tmp_path / "out", 1000)
+
+
 def test_two_trainers_do_not_share_a_folder(forks: Forks, tmp_path: Path) -> None:
-    first = forks.start("train", *TINY, "trainer.max_epochs=2000", "hydra.run.dir=out", folder=tmp_path)
-    try:
-        while not (tmp_path / "out" / "checkpoints" / "last.ckpt").exists():
-            assert first.exitcode is None, (tmp_path / ".err").read_text()
-            time.sleep(0.02)
-        (tmp_path / "second").mkdir()
+    (tmp_path / "second").mkdir()
+    with training(forks, tmp_path):
         record = (tmp_path / "out" / ".hydra" / "overrides.yaml").read_bytes()
         second = forks.run("train", f"resume={tmp_path / 'out'}", folder=tmp_path / "second")
         assert second.status == 2
@@ -178,12 +202,16 @@ def test_two_trainers_do_not_share_a_folder(forks: Forks, tmp_path: Path) -> Non
         fresh = forks.run("train", *TINY, f"hydra.run.dir={tmp_path / 'out'}", folder=tmp_path / "second")
         assert fresh.status == 2
         assert (tmp_path / "out" / ".hydra" / "overrides.yaml").read_bytes() == record
-        assert first.exitcode is None
-    finally:
-        first.kill()
-        first.join()
     again = forks.run("train", "resume=out", folder=tmp_path, sabotages=[stop_at(1)])
     assert again.status == 143, "a killed trainer leaves no lock behind"
+
+
+def test_without_the_lock_they_do(forks: Forks, tmp_path: Path) -> None:
+    off = Sabotage("digitnet.experiment:only_one", 0, Give(nullcontext()), instead=True)
+    (tmp_path / "second").mkdir()
+    with training(forks, tmp_path):
+        second = forks.run("train", "resume=../out", folder=tmp_path / "second", sabotages=[off, stop_at(1)])
+    assert second.status == 143, "it trains there, too"
 
 
 CHECKED = "digitnet.train:alone"  # by now the folder was found free; it is taken in there

@@ -130,6 +130,21 @@ def test_a_failing_job_of_a_sweep_is_named_and_the_others_run(rates: str, forks:
     assert all(json.loads(path.read_text())["steps"] == 24 for path in finished)
 
 
+class Forgetful:
+    """In place of what remembers the failures of a sweep."""
+
+    def __call__(self, failures: list[Any], task: Any) -> Any:
+        return task
+
+
+def test_without_a_memory_of_failures_only_the_first_is_named(forks: Forks, tmp_path: Path) -> None:
+    sweep = ("-m", *TINY, "optimizer.name=sgd", f"optimizer.lr={FAILING[0]}", "hydra.sweep.dir=sweep")
+    off = Sabotage("digitnet.commands:remembering", 0, Forgetful(), instead=True)
+    told = forks.run("train", *sweep, folder=tmp_path, sabotages=[off]).err
+    assert told.count("diverged") == 1
+    assert "1e+35" not in told
+
+
 @pytest.mark.fault
 def test_a_signal_in_mid_sweep_hides_no_failure(forks: Forks, tmp_path: Path) -> None:
     sweep = ("-m", *TINY, "optimizer.name=sgd", "optimizer.lr=1e+30,1e-3,2e-3", "hydra.sweep.dir=sweep")

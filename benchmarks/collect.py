@@ -1,5 +1,7 @@
 """Mean and spread over the seeds of sweeps: a Markdown table to standard output, and every figure as JSON.
 
+What the file holds of other sweeps stays.
+
 python -m digitnet.train -m model=mlp seed=1,2,3 test=true hydra.sweep.dir=results/mlp
 python benchmarks/collect.py results/* --json benchmarks/results/accuracy.json
 """
@@ -67,11 +69,12 @@ def main() -> None:
     arguments.add_argument("sweeps", nargs="+", type=Path, help="folders of finished sweeps over seed")
     arguments.add_argument("--json", type=Path, required=True)
     chosen = arguments.parse_args()
-    sweeps = [collect(sweep) for sweep in chosen.sweeps]
+    kept = json.loads(chosen.json.read_text()) if chosen.json.exists() else []
+    sweeps = {tuple(sweep["overrides"]): sweep for sweep in [*kept, *map(collect, chosen.sweeps)]}
     print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
-    print("\n".join(map(row, sweeps)))
+    print("\n".join(map(row, sweeps.values())))
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    chosen.json.write_text(json.dumps(sweeps, indent=1) + "\n")
+    chosen.json.write_text(json.dumps([*sweeps.values()], indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -105,3 +105,7 @@ def test_seeds_are_collected_into_a_row(
     assert "| `model=mlp debug=fast` | 2 |" in capsys.readouterr().out
     (sweep,) = json.loads((tmp_path / "out.json").read_text())
     assert [outcome["seed"] for outcome in sweep["runs"]] == [1, 2]
+    (tmp_path / "out.json").write_text(json.dumps([sweep | {"overrides": ["another"]}]))
+    runpy.run_path(str(BENCHMARKS / "collect.py"), run_name="__main__")
+    names = [sweep["overrides"][0] for sweep in json.loads((tmp_path / "out.json").read_text())]
+    assert names == ["another", "model=mlp"], "what was known of others stays"

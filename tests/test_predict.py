@@ -155,6 +155,20 @@ def test_json_is_a_list_with_an_object_for_each_file(run: Run, tmp_path: Path) -
     assert nothing["digits"] == []
 
 
+@pytest.mark.parametrize("larger", [0, 1], ids=["the left one", "the right one"])
+def test_the_largest_of_several_digits_is_that_of_the_file(larger: int, run: Run, tmp_path: Path) -> None:
+    sides = [100, 100]
+    sides[larger] = 140
+    both = Image.new("L", (280, 140), 255)
+    for place, number in enumerate((3, 4)):
+        both.paste(picture(number).resize((sides[place], sides[place])), (140 * place, 0))
+    both.save(tmp_path / "two.png")
+    (told,) = json.loads(run(predict, "--json", "two.png").out)
+    assert told["answer"] == label(3) + label(4)
+    assert told["digit"] == LABELS[3 + larger].item()
+    assert told["probabilities"] == told["digits"][larger]["probabilities"]
+
+
 def test_csv_has_a_line_for_each_file(run: Run, tmp_path: Path) -> None:
     names = ["a, b.png", 'the "best".png', "two\nlines.png"]
     for number, name in enumerate(names):

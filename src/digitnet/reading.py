@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ TEMPERATURES = torch.linspace(0.5, 3, 51)
 BATCH = 32  # pictures
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # images have no one answer to ==
 class Digit:
     """One digit of a picture: the image `[28, 28]` that the network saw, where it stood, and the ten probabilities."""
 
-    image: NDArray[np.uint8]
+    image: NDArray[np.uint8] = field(repr=False)
     box: tuple[int, int, int, int]  # left, top, right, bottom, in pixels of the picture as it was looked at
     probabilities: tuple[float, ...]
     sure: bool

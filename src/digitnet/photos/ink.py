@@ -20,7 +20,7 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pill
 Box = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Found:
     """One digit: its image `[28, 28]` uint8, bright on black, and where it stands in the picture."""
 

@@ -88,8 +88,17 @@ def test_help_needs_no_torch() -> None:
     assert not imported_by(code) & {"torch", "lightning", "torchvision", "matplotlib", "scipy", "skimage"}
 
 
-@pytest.mark.parametrize("after", [0, 1.5], ids=["while the workers start", "while they read"])
-def test_ctrl_c_ends_a_long_read_quietly(after: float, tmp_path: Path) -> None:
+STOPS = [
+    pytest.param(0, [signal.SIGINT], id="Ctrl-C while the processes start"),
+    pytest.param(1.5, [signal.SIGINT], id="Ctrl-C while they read"),
+    pytest.param(1.5, [signal.SIGINT] * 2, id="Ctrl-C twice", marks=pytest.mark.fault),
+    pytest.param(0, [signal.SIGTERM], id="terminated while the processes start", marks=pytest.mark.fault),
+    pytest.param(1.5, [signal.SIGTERM], id="terminated while they read", marks=pytest.mark.fault),
+]
+
+
+@pytest.mark.parametrize(("after", "numbers"), STOPS)
+def test_a_signal_ends_a_long_read_quietly(after: float, numbers: list[signal.Signals], tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     noisy = np.asarray(picture(0).resize((480, 480)), float) * 0.8 + random.normal(30, 2, (480, 480))
     Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(tmp_path / "0.jpg")
@@ -105,9 +114,15 @@ def test_ctrl_c_ends_a_long_read_quietly(after: float, tmp_path: Path) -> None:
             time.sleep(0.01)
         time.sleep(after)
         assert process.poll() is None, "too quick to be interrupted"
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        for number in numbers:
+            if number == signal.SIGINT:
+                os.killpg(process.pid, number)  # as a terminal does: to all of them
+            else:
+                process.send_signal(number)
+            time.sleep(0.05)
         out, err = process.communicate(timeout=30)
-        assert (process.returncode, out, err) == (130, "", "")
+        assert (out, err) == ("", "")
+        assert process.returncode in (128 + numbers[0], -numbers[-1] if len(numbers) > 1 else None)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -53,6 +53,7 @@ def handled() -> Iterator[None]:
     try:
         yield
     finally:
+        State.received = None
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import resource_tracker
 from pathlib import Path
 
+from digitnet import signals
 from digitnet.errors import UsageError
 from digitnet.photos.files import load
 from digitnet.photos.ink import Found, find_digits
@@ -30,8 +31,9 @@ def look_at(paths: Sequence[Path]) -> Iterator[list[Found] | UsageError]:
         return
     resource_tracker.ensure_running()  # which unblocks SIGINT when it starts
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:  # the processes start with it blocked, and stay so: Ctrl-C is for this one to answer
-        pool = multiprocessing.get_context("spawn").Pool(cores)
+    try:  # the processes start with it blocked, and stay so: Ctrl-C is for this one to answer, and not half-way
+        with signals.postponed():
+            pool = multiprocessing.get_context("spawn").Pool(cores)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     with pool:

@@ -159,17 +159,29 @@ class Ledger:
         return [Counter(lines[start : start + size]) for start in range(0, len(lines), size)]
 
 
-@pytest.mark.parametrize("step", trials(range(1, STEPS), fast=(3, 8)))
-def test_each_image_comes_once_an_epoch_whatever_stops_the_run(step: int, forks: Forks, tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger")
+def epochs_seen(step: int, forks: Forks, folder: Path, *guards_off: Sabotage) -> list[Counter[str]]:
+    """Which images, how often, in each epoch of a run that was stopped after a step and gone on with."""
+    ledger = Ledger(folder / "ledger")
     entries = Sabotage("digitnet.data.augmentation:Augmentation.__call__", 0, ledger)
     quiet = Sabotage("digitnet.tensorboard:TensorBoardReport.on_train_start", 0, Give(), instead=True)  # looks at one
-    forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[stop_at(step), entries, quiet])
-    assert resume(forks, tmp_path, (entries, quiet)).status == 0
-    first, *others = ledger.epochs(size=512)
+    sabotages = (entries, quiet, *guards_off)
+    forks.run("train", *TINY, "hydra.run.dir=out", folder=folder, sabotages=[stop_at(step), *sabotages])
+    assert resume(forks, folder, sabotages).status == 0
+    return ledger.epochs(size=512)
+
+
+@pytest.mark.parametrize("step", trials(range(1, STEPS), fast=(3, 8)))
+def test_each_image_comes_once_an_epoch_whatever_stops_the_run(step: int, forks: Forks, tmp_path: Path) -> None:
+    first, *others = epochs_seen(step, forks, tmp_path)
     assert len(others) == STEPS // STEPS_AN_EPOCH - 1
     assert all(epoch == first for epoch in others)
     assert sum(first.values()) == 512
+
+
+def test_without_the_position_of_the_loader_some_come_twice(forks: Forks, tmp_path: Path) -> None:
+    off = Sabotage("digitnet.data.batches:Batches.first_step", 0, Give(0), instead=True)
+    first, *others = epochs_seen(3, forks, tmp_path, off)
+    assert any(epoch != first for epoch in others)
 
 
 def test_a_finished_run_is_left_as_it_is(finished: Path, forks: Forks, tmp_path: Path) -> None:

@@ -397,6 +397,7 @@ def test_help_does_not_wait_for_torch() -> None:
     assert not imported & {"torch", "hydra", "onnx", "onnxruntime", "numpy"}
 
 
+@pytest.mark.slow
 def test_the_benchmark_measures_sizes_and_seconds(tmp_path: Path) -> None:
     options = ["--models", "mlp", "--repeats", "1", "--threads", "1", "--output", tmp_path / "x.json"]
     command = [sys.executable, Path(__file__).parents[1] / "benchmarks" / "export.py", *options]

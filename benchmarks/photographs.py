@@ -2,7 +2,7 @@
 
 python benchmarks/photographs.py                    scores the tuning half
 python benchmarks/photographs.py --half frozen      scores the frozen half, writes benchmarks/results/photographs.json
-python benchmarks/photographs.py --show FOLDER      writes the pictures of a half and a sheet of what was seen
+python benchmarks/photographs.py --show FOLDER      writes the pictures of a half, named by what was read
 
 Letters, scribbles, textures and blank paper are to be answered with no digit.
 The frozen half was hashed before anything was read in it, and scored once. It is no proof of real photographs.
@@ -363,9 +363,7 @@ def photograph(digit: int, random: np.random.Generator) -> bytes:
     scene = ndimage.gaussian_filter(scene, (*[random.uniform(0.2, 1.6)] * 2, 0))
     scene = scene + random.normal(0, random.uniform(0.003, 0.03), scene.shape)
     file = io.BytesIO()
-    Image.fromarray((scene.clip(0, 1) * 255).round().astype(np.uint8)).save(
-        file, "JPEG", quality=int(random.integers(50, 95))
-    )
+    picture(scene).save(file, "JPEG", quality=int(random.integers(50, 95)))
     return file.getvalue()
 
 

@@ -88,11 +88,11 @@ def followed(outcomes: "Iterator[Outcome]", count: int) -> "list[Outcome]":
     from rich.console import Console
     from rich.progress import track
 
-    console, all_of_them = Console(stderr=True), []
+    console, told = Console(stderr=True), []
     for outcome in track(outcomes, "", count, console=console, transient=True, disable=not console.is_terminal):
         signals.stop()
-        all_of_them.append(outcome)
-    return all_of_them
+        told.append(outcome)
+    return told
 
 
 def as_object(file: Path, outcome: "Outcome") -> dict[str, Any]:

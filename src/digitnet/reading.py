@@ -17,7 +17,7 @@ from digitnet.data import MNISTDataModule
 from digitnet.errors import UsageError
 from digitnet.models import DigitClassifier
 from digitnet.photos.files import load
-from digitnet.photos.ink import Found, find_digits
+from digitnet.photos.ink import Box, Found, find_digits
 from digitnet.photos.many import look_at
 
 SURE = 0.5  # probable: more than all the others together
@@ -31,7 +31,7 @@ class Digit:
     """One digit of a picture: the image `[28, 28]` that the network saw, where it stood, and the ten probabilities."""
 
     image: NDArray[np.uint8] = field(repr=False)
-    box: tuple[int, int, int, int]  # left, top, right, bottom, in pixels of the picture as it was looked at
+    box: Box  # left, top, right, bottom, in pixels of the picture as it was looked at
     probabilities: tuple[float, ...]
     sure: bool
 

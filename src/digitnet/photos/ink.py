@@ -1,7 +1,6 @@
 """Finds the digits in a picture and makes of each what MNIST would have made: 28 × 28, bright ink on black."""
 
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,13 +67,14 @@ def find_digits(picture: Picture) -> list[Found]:
     gray = np.einsum("hwc,c->hw", picture, LUMINANCE)  # a matrix product would start threads for this
     step = round(max(gray.shape) / GLANCE)
     if step > 1:
-        found = digits_in(np.asarray(Image.fromarray(gray).reduce(step)))
-        if any(digit.box[3] - digit.box[1] >= CLEAR for digit in found):
-            return [replace(digit, box=cast(Box, tuple(step * edge for edge in digit.box))) for digit in found]
+        found = digits_in(np.asarray(Image.fromarray(gray).reduce(step)), step)
+        if any(digit.box[3] - digit.box[1] >= step * CLEAR for digit in found):
+            return found
     return digits_in(gray)
 
 
-def digits_in(gray: Gray) -> list[Found]:
+def digits_in(gray: Gray, step: int = 1) -> list[Found]:
+    """Those in what is left of a picture that was reduced by the step."""
     ink, even = find_ink(gray)
     strokes = without_rings(find_strokes(ink))
     reach = max(gray.shape) // 150  # of a pen that skips
@@ -87,7 +87,8 @@ def digits_in(gray: Gray) -> list[Found]:
             slice(max(0, start - 1), stop + 1) for start, stop in ((digit.top, digit.bottom), (digit.left, digit.right))
         )
         mask = np.isin(labels[window], digit.labels)
-        found.append(Found(to_mnist(ink[window], mask, even), (digit.left, digit.top, digit.right, digit.bottom)))
+        box = step * digit.left, step * digit.top, step * digit.right, step * digit.bottom
+        found.append(Found(to_mnist(ink[window], mask, even), box))
     return found
 
 

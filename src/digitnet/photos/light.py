@@ -42,8 +42,8 @@ def find_ink(gray: Gray) -> tuple[Gray, bool]:
     light = light_on_paper(gray)
     ink = ndimage.gaussian_filter(1 - gray / light, max(gray.shape) / 350)
     ink = without_lines(without_lines(ink).T).T
-    ink -= on_paper(ink * light, ink) / light  # closing finds paper as bright as its noise at its brightest
-    noise = on_paper(np.abs(ink * light), ink) / light  # and where there is less light that is more of it
+    ink -= median_on_paper(ink * light, ink) / light  # closing finds paper as bright as its noise at its brightest
+    noise = median_on_paper(np.abs(ink * light), ink) / light  # and where there is less light that is more of it
     return np.where(ink > NOISE * noise, ink, 0), False
 
 
@@ -101,7 +101,7 @@ def closed(gray: Gray, size: int) -> Gray:
 
 def amount(ink: Gray, widest: float) -> float:
     """The ink in pen strokes that do not leave the picture and are not as wide as a stroke can be found at all."""
-    ink = ink - on_paper(ink, ink)
+    ink = ink - median_on_paper(ink, ink)
     labels, count = ndimage.label(find_strokes(ink), np.ones((3, 3)))
     rim = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     areas, lengths = np.bincount(labels.ravel()), np.bincount(labels[skeletonize(labels > 0)], minlength=count + 1)
@@ -110,7 +110,7 @@ def amount(ink: Gray, widest: float) -> float:
     return float(ink[strokes[labels]].sum())
 
 
-def on_paper(values: Gray, ink: Gray) -> float:
+def median_on_paper(values: Gray, ink: Gray) -> float:
     """The median where there is little ink; a bold digit in a tight frame leaves less paper than it covers."""
     paper = values[ink < PALE]
     return float(np.median(paper)) if paper.size else 0.0
@@ -118,7 +118,7 @@ def on_paper(values: Gray, ink: Gray) -> float:
 
 def find_strokes(ink: Gray) -> Mask:
     """Where there is ink, and not only noise."""
-    floor = max(0.06, NOISE * on_paper(np.abs(ink), ink))
+    floor = max(0.06, NOISE * median_on_paper(np.abs(ink), ink))
     candidates = ink[ink > floor]
     if candidates.size < 4 or np.ptp(candidates) < 0.01:
         return ink > floor
@@ -144,9 +144,8 @@ def without_lines(ink: Gray, thick: int = 1) -> Gray:
     count = inside.sum(axis=1)
     ends, lines = along[np.arange(len(rows)), count // 12], along[np.arange(len(rows)), count // 4]
     lines[(count < width / 2) | (ends < 0.3 * lines)] = 0
-    lines = ndimage.maximum_filter1d(
-        ndimage.white_tophat(np.maximum(lines, 0), max(3, round(WIDEST * max(ink.shape)))), thick
-    )
+    narrow = ndimage.white_tophat(np.maximum(lines, 0), max(3, round(WIDEST * max(ink.shape))))
+    lines = ndimage.maximum_filter1d(narrow, thick)
     return ink - lines[np.arange(height)[:, None] - fall - rows[0, 0]]
 
 

@@ -78,7 +78,6 @@ def trained(trained_once: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def forks() -> "Forks":
     """Where a command in a process of its own costs a second; see tests/faults/child.py."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # before the server starts: threads do not survive a fork
     from tests.faults.child import Forks
 
     return Forks()

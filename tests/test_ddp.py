@@ -14,7 +14,7 @@ TWO = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
 
 def test_two_processes_train_and_test_as_one_would(run: Run, tmp_path: Path) -> None:
     options = ("trainer.limit_test_batches=1.0", "hydra.run.dir=out")
-    done = spawn("digitnet.train", *FAST, *TWO, *options, folder=tmp_path, OMP_NUM_THREADS="1")
+    done = spawn("digitnet.train", *FAST, *TWO, *options, folder=tmp_path)
     assert done.status == 0, done.err
     assert done.out.count("epoch 1/2") == 1, "only the first process speaks"
     double = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -23,7 +23,7 @@ def test_two_processes_train_and_test_as_one_would(run: Run, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_two_processes_evaluate_as_one_would(trained: Path, run: Run, tmp_path: Path) -> None:
-    done = spawn("digitnet.evaluate", *TWO, "run=out", "json=two.json", folder=tmp_path, OMP_NUM_THREADS="1")
+    done = spawn("digitnet.evaluate", *TWO, "run=out", "json=two.json", folder=tmp_path)
     assert done.status == 0, done.err
     double = json.loads((tmp_path / "two.json").read_text())
     assert_the_same(double, json.loads(run(evaluate, "run=out", "json=-").out))

@@ -18,7 +18,7 @@ def command(folder: Path, *arguments: str, stop_at: int = 0) -> Finished:
     ledger = (
         f"trainer.callbacks=[{{_target_: tests.faults.ledger.Ledger, path: '{folder}/ledger', stop_at: {stop_at}}}]"
     )
-    return spawn("digitnet.train", *arguments, ledger, folder=folder, PYTHONPATH=ROOT, OMP_NUM_THREADS="1")
+    return spawn("digitnet.train", *arguments, ledger, folder=folder, PYTHONPATH=ROOT)
 
 
 @pytest.mark.fault

@@ -1,7 +1,6 @@
 """An interrupted run, resumed, ends bit for bit as the one that was never stopped."""
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -110,13 +109,11 @@ def test_killed_before_the_last_row_is_in_the_table(forks: Forks, whole: dict[st
 @pytest.mark.fault
 @pytest.mark.parametrize("seed", range(10))
 def test_the_real_command_killed_by_sigkill(seed: int, whole: dict[str, Any], tmp_path: Path) -> None:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-
     def killed(delay: float) -> bool:
         """So long after it made its folder."""
         command = [sys.executable, "-m", "digitnet.train", *TINY, "hydra.run.dir=out"]
         with (tmp_path / "log").open("w") as log:
-            process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+            process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
             while process.poll() is None and not (tmp_path / "out").exists():
                 time.sleep(0.01)
             time.sleep(delay)
@@ -127,7 +124,7 @@ def test_the_real_command_killed_by_sigkill(seed: int, whole: dict[str, Any], tm
 
     until_killed(random.Random(seed).uniform(0, 2.5), killed, tmp_path)
     again = ["resume=out"] if (tmp_path / "out/.hydra/overrides.yaml").exists() else [*TINY, "hydra.run.dir=out"]
-    done = spawn("digitnet.train", *again, folder=tmp_path, OMP_NUM_THREADS="1")
+    done = spawn("digitnet.train", *again, folder=tmp_path)
     assert done.status == 0, done.err
     assert difference(without_curves(state(tmp_path / "out")), without_curves(whole)) == ""
 

@@ -26,6 +26,7 @@ from digitnet.data.datamodule import EVAL_BATCH_SIZE
 
 Read = Callable[[torch.Tensor], Any]
 
+REST = 0.3  # seconds: when one runtime is done, its threads spin for a while, in the way of the other's
 FILES = {"PyTorch": ("ckpt", "safetensors"), "ONNX Runtime": ("onnx",)}
 
 
@@ -54,6 +55,7 @@ def readers(name: str, folder: Path) -> dict[str, Read]:
 
 def seconds(read: Read, images: torch.Tensor, calls: int) -> float:
     """Of one call, in batches as evaluate has them."""
+    time.sleep(REST)
     with torch.inference_mode():
         start = time.perf_counter()
         for _ in range(calls):

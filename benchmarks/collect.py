@@ -12,18 +12,19 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+from scipy.stats import t
+
 from digitnet.recording import read_csv
 
 HEAD = ["what", "n", "test accuracy %", "95 % interval", "test loss", "val accuracy %", "epochs × s", "threads"]
-T = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262]  # Student's t, 97.5 %, for n from 2 to 10
 
 
 def collect(sweep: Path) -> dict[str, Any]:
     """The overrides that all runs of a sweep share, and what each run ended with."""
     folders = sorted(path.parent for path in sweep.glob("*/metrics.json"))
-    lines = (folders[0] / ".hydra" / "overrides.yaml").read_text().splitlines()
-    overrides = [line.removeprefix("- ").lstrip("+") for line in lines]
-    shared = [override for override in overrides if not override.startswith(("seed=", "test=", "hydra."))]
+    overrides = [str(line).lstrip("+") for line in OmegaConf.load(folders[0] / ".hydra" / "overrides.yaml")]
+    shared = [override for override in overrides if not override.startswith(("seed=", "test=", "resume=", "hydra."))]
     return {"overrides": shared, "runs": [outcome(folder) for folder in folders]}
 
 
@@ -43,7 +44,7 @@ def interval(figures: list[float]) -> str:
     """Where the mean over all possible seeds lies, if their figures are normally distributed."""
     if len(figures) < 2:
         return "–"
-    half = T[min(len(figures), 10) - 2] * statistics.stdev(figures) / len(figures) ** 0.5
+    half = t.ppf(0.975, len(figures) - 1) * statistics.stdev(figures) / len(figures) ** 0.5
     return f"{statistics.mean(figures) - half:.2f}–{statistics.mean(figures) + half:.2f}"
 
 

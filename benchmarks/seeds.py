@@ -14,7 +14,7 @@ def train(folder: Path, overrides: list[str]) -> None:
     """Starts a run, or goes on with it; one that has its outcome is left alone."""
     if (folder / "metrics.json").exists():
         return
-    if (folder / "checkpoints" / "last.ckpt").exists():
+    if (folder / ".hydra" / "overrides.yaml").exists():  # begun; it may have no checkpoint yet
         overrides = [f"resume={folder}"]
     else:
         overrides = [*overrides, f"hydra.run.dir={folder}", "test=true"]

@@ -100,6 +100,8 @@ def test_seeds_are_collected_into_a_row(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(train, "-m", *FAST, "seed=1,2", "test=true", "hydra.sweep.dir=sweep")
+    record = tmp_path / "sweep" / "0" / ".hydra" / "overrides.yaml"
+    record.write_text(record.read_text() + "- ++resume='/a/run'\n")  # as one that was stopped has it
     monkeypatch.setattr(sys, "argv", ["collect.py", str(tmp_path / "sweep"), "--json", str(tmp_path / "out.json")])
     runpy.run_path(str(BENCHMARKS / "collect.py"), run_name="__main__")
     assert "| `model=mlp debug=fast` | 2 |" in capsys.readouterr().out

@@ -38,6 +38,20 @@ def test_it_takes_a_checkpoint_as_well_as_a_folder(run: Run, trained: Path) -> N
     assert folder["checkpoints"] == best["checkpoints"] != last["checkpoints"]
 
 
+def test_a_shipped_model_goes_by_its_name_and_a_run_of_that_name_by_its_path(run: Run, trained: Path) -> None:
+    trained.rename(trained.with_name("mlp"))
+    shipped, own = (json.loads(run(evaluate, f"run={name}", "json=-").out) for name in ("mlp", "./mlp"))
+    assert shipped["checkpoints"] != own["checkpoints"] == ["mlp/checkpoints/best.ckpt"]
+    sweep = trained.with_name("cnn")
+    copytree(trained.with_name("mlp"), sweep / "0")
+    assert json.loads(run(evaluate, "run=cnn", "json=-").out)["test/acc"] > 0.99
+
+
+def test_null_is_the_default_and_no_name_of_a_file(run: Run, trained: Path) -> None:
+    assert run(evaluate, "run=out", "json=null", "plots=null", "data.root=null").status == 0
+    assert not (trained.parent / "null").exists()
+
+
 @pytest.mark.parametrize("name", ["a=b", "two words", "x, y", "it's", "[z]", "ünï"])
 def test_a_path_may_hold_any_character(name: str, run: Run, trained: Path) -> None:
     trained.rename(trained.with_name(name))

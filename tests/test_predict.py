@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 import digitnet
@@ -225,6 +226,16 @@ def test_a_sheet_that_cannot_be_drawn_is_refused_at_once(name: str, run: Run, tm
     assert not (tmp_path / name).exists()
 
 
+def test_a_sheet_is_not_drawn_over_a_picture(run: Run, tmp_path: Path) -> None:
+    """As `--sheet *.png` would have it."""
+    photo = write(tmp_path / "a.png", 0)
+    content = photo.read_bytes()
+    done = run(predict, "--sheet", "a.png", str(write(tmp_path / "b.png", 1)))
+    assert (done.status, done.out) == (2, "")
+    assert "--sheet=a.png: must be a new file" in done.err
+    assert photo.read_bytes() == content
+
+
 # Files and folders
 
 
@@ -290,6 +301,7 @@ def test_a_folder_of_nothing_but_bad_files_is_an_error(run: Run, tmp_path: Path)
         ("x.png", "--run", "missing.ckpt"),
         ("x.png", "--run", "x.png"),
         ("x.png", "--test-digits", "3"),
+        ("--test-digits", "3", "--json"),
         ("--test-digits", "0"),
         ("--test-digits", "-1"),
         ("--test-digits", "many"),
@@ -408,6 +420,15 @@ def test_a_picture_is_read_in_one_line_of_python(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no picture; give a path"):
         digitnet.read(given[-1])
     assert digitnet.read(path, model=weights.load("mlp")).text == label(0)
+
+
+def test_a_network_that_is_being_trained_is_read_with_as_it_would_be_after(tmp_path: Path) -> None:
+    model = digitnet.CNN(channels=[4, 8], dropout=0.5).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    once, again = (digitnet.read(picture(0), model=model).digits[0].probabilities for _ in range(2))
+    assert once == again, "dropout is off"
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(module.training for module in model.modules())
 
 
 def test_a_second_picture_needs_no_second_model(monkeypatch: pytest.MonkeyPatch) -> None:

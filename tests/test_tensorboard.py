@@ -1,5 +1,6 @@
 """What a run shows in TensorBoard, read back from its event files."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from digitnet import recording, train
-from tests.conftest import SLIM, Run
+from digitnet import figures, recording, train
+from tests.conftest import SLIM, Run, call
 
 HPARAMS = "_hparams_/session_start_info"
 
@@ -49,8 +50,6 @@ def test_training_and_validation_share_a_chart(events: EventAccumulator) -> None
 
 
 def test_the_hparams_tab_has_one_record_with_the_final_figures(events: EventAccumulator, trained_once: Path) -> None:
-    import json
-
     metadata = events.summary_metadata
     records = [tag for tag in metadata if tag == HPARAMS]
     assert len(records) == 1
@@ -68,6 +67,26 @@ def test_there_are_graph_and_pictures(events: EventAccumulator) -> None:
     assert events.Tags()["graph"]
     assert set(events.Tags()["images"]) == {"train/images", "val/confusion", "val/mistakes"}
     assert all(events.Images(tag)[0].width > 200 for tag in events.Tags()["images"])
+
+
+def test_the_confusion_matrix_is_that_of_the_validation_accuracy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that of the network with dropout, as Lightning leaves it after training."""
+    drawn: list[torch.Tensor] = []
+    draw = figures.draw_confusion
+    monkeypatch.setattr(figures, "draw_confusion", lambda confusion: drawn.append(confusion) or draw(confusion))
+    few = (
+        "trainer.max_epochs=1",
+        "data.train_size=2560",
+        "data.val_size=500",
+        "model.dropout=0.5",
+        "test=false",
+        "trainer.log_every_n_steps=1",
+    )
+    assert call(train, *SLIM, *few, "hydra.run.dir=out", folder=tmp_path, patch=monkeypatch) == 0
+    accuracy = json.loads((tmp_path / "out" / "metrics.json").read_text())["val/acc"]
+    assert drawn[0].trace() == round(500 * accuracy)
 
 
 def test_the_report_changes_nothing_of_the_training(run: Run, tmp_path: Path) -> None:

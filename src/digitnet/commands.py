@@ -185,5 +185,5 @@ def jobs(overrides: list[Override]) -> list[list[str]]:
 
 def quote_path(override: str) -> str:
     """A path may hold what means something to Hydra: `run=a=b, c` becomes `run='a=b, c'`."""
-    found = re.fullmatch(rf"({PATHS})=([^'\"].*)", override, re.DOTALL)
+    found = re.fullmatch(rf"({PATHS})=((?!null$)[^'\"].*)", override, re.DOTALL)
     return "{}='{}'".format(found[1], found[2].replace("'", "\\'")) if found else override

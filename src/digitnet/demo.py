@@ -19,7 +19,7 @@ from digitnet.errors import UsageError, require
 
 # The parts that need torch or gradio are imported where they are used: `--help` does not wait for them.
 if TYPE_CHECKING:
-    from digitnet.reading import Digit, Reader, Reading
+    from digitnet.reading import Reader, Reading
 
 HOST = "127.0.0.1"
 LIMIT = 20_000_000  # bytes of a photo
@@ -193,8 +193,8 @@ def answer(readers: dict[str, "Reader"], picture: str) -> str:
 
 def draw(readings: dict[str, "Reading"]) -> str:
     """The images that the networks saw, and what each has read, with the ten probabilities of the largest digit."""
-    digits = next(iter(readings.values())).digits  # the same images for all of them
-    largest = max(range(len(digits)), key=lambda number: area(digits[number]), default=0)
+    first = next(iter(readings.values()))  # the images are the same for all of them
+    digits, largest = first.digits, first.digits.index(first.largest) if first.largest else 0
     images = [
         f'<img src="{png(digit.image)}" alt="28 × 28" class="{"largest" * (number == largest)}">'
         for number, digit in enumerate(digits)
@@ -209,11 +209,6 @@ def draw(readings: dict[str, "Reading"]) -> str:
         ]
         sections.append(f"<section><h2>{html.escape(name)} <output>{text}</output></h2>{''.join(bars)}</section>")
     return f'<figure>{"".join(images)}</figure><div class="models">{"".join(sections)}</div>'
-
-
-def area(digit: "Digit") -> int:
-    left, top, right, bottom = digit.box
-    return (right - left) * (bottom - top)
 
 
 def png(image: NDArray[np.uint8]) -> str:

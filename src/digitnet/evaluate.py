@@ -62,7 +62,8 @@ def files(run: str) -> list[Path]:
     """The file of one run, or those of all runs in the folder of a sweep."""
     from digitnet import weights
 
-    return sorted(Path(run).glob("*/checkpoints/best.ckpt")) or [weights.find(run)]
+    runs = [] if run in weights.shipped() else sorted(Path(run).glob("*/checkpoints/best.ckpt"))
+    return runs or [weights.find(run)]
 
 
 def assemble(config: DictConfig) -> "DigitClassifier":

@@ -166,6 +166,7 @@ def fit_and_score(config: DictConfig, test: bool) -> Outcome:
     fit(trainer, model, data, last, Path(config.folder))
     trainer.strategy.barrier()  # the first process may still be writing
     model.load_state_dict(checkpoints.load(recorder.best_path)["state_dict"])
+    model.eval()  # Lightning leaves it as it was trained, with dropout
     outcome: Outcome = {
         "model": type(model).__name__,
         "epoch": recorder.best["epoch"] + 1,

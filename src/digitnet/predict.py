@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Outcome = Reading | UsageError
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")  # in folders
-ON_A_SHEET = 200  # pictures; matplotlib draws no larger ones
+ON_A_SHEET = 200  # pictures: 11,000 pixels high
 
 
 def main() -> None:
@@ -41,9 +41,11 @@ def task(options: Namespace) -> None:
 
         good = options.sheet.suffix == ".png" and options.sheet.parent.is_dir()
         require(good, "--sheet", options.sheet, "the name of a .png file in a folder that is there")
+        require(not options.sheet.exists(), "--sheet", options.sheet, "a new file: this one is there")
         require_writable(options.sheet.parent, "--sheet")
     if options.test_digits is not None:
-        require(options.test_digits > 0 and not options.paths, "--test-digits", options.test_digits, "1 or more, alone")
+        alone = not (options.paths or options.json or options.csv)
+        require(options.test_digits > 0 and alone, "--test-digits", options.test_digits, "1 or more, alone")
         read_test_digits(options)
     elif options.paths:
         read_pictures(options)
@@ -192,7 +194,8 @@ def read_test_digits(options: Namespace) -> None:
         rows.append((str(number), str(int(chances.argmax())), str(label), f"{chances.max():.1%}", mark))
     print_table(("test image", "Predicted", "Actual", "confidence", ""), rows)
     if options.sheet:
-        figures.draw_predictions(images[chosen], labels[chosen], probabilities).savefig(options.sheet)
+        drawn = chosen[:ON_A_SHEET]
+        figures.draw_predictions(images[drawn], labels[drawn], probabilities[:ON_A_SHEET]).savefig(options.sheet)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def check(config: DictConfig) -> None:
         require(
             limit in (None, -1) or limit >= done, "trainer.max_epochs", limit, f"at least {done}, the epochs behind"
         )
-    require(trainer.max_epochs != 0 and trainer.limit_train_batches != 0, "trainer.max_epochs", 0, "at least 1")
+    require(trainer.max_epochs != 0, "trainer.max_epochs", 0, "at least 1")
+    require(trainer.limit_train_batches != 0, "trainer.limit_train_batches", 0, "above 0")
     require(not sweep or trainer.world_size == 1, "trainer.devices", trainer.world_size, "1: -m runs in one process")
 
 
@@ -91,7 +92,7 @@ def with_recorded(overrides: list[str]) -> list[str]:
     Who hands a run on must not be able to make it run code: what it builds has to come from digitnet or Lightning.
     """
     given = dict(override.lstrip("+").partition("=")[::2] for override in overrides)
-    if not given.get("resume"):
+    if given.get("resume") in (None, "", "null"):
         return overrides
     folder = Path(given["resume"].strip("'\""))
     elsewhere = given.get("hydra.run.dir", str(folder)).strip("'\"")

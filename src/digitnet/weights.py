@@ -17,10 +17,14 @@ FOLDER = Path(__file__).parent / "models" / "files"  # NAME.safetensors, and NAM
 CARD_LIMIT = 2**20  # bytes
 
 
+def shipped() -> dict[str, Path]:
+    """The models that come with the package, by name; `./cnn` is a file or a run of one's own."""
+    return {path.stem: path for path in FOLDER.glob("*.safetensors")}
+
+
 def find(source: str | Path) -> Path:
-    """The file meant by the name of a model that comes with the package, a run folder (its best) or a checkpoint."""
-    shipped = FOLDER / f"{source}.safetensors"
-    return shipped if shipped.is_file() else checkpoints.find(Path(source))
+    """The file meant by the name of a shipped model, a run folder (its best), a checkpoint or an export."""
+    return shipped().get(str(source)) or checkpoints.find(Path(source))
 
 
 def load(source: str | Path) -> DigitClassifier:
@@ -36,7 +40,7 @@ def restore(path: Path) -> DigitClassifier:
     """The model in a file of `write`, with its card beside it; runs no code from either."""
     try:
         content, card = read(path, checkpoints.LIMIT), json.loads(read(card_of(path), CARD_LIMIT))
-        if card.get("sha256", digest(content)) != digest(content):
+        if card["sha256"] != digest(content):
             raise ValueError(f"damaged, or {card_of(path).name} is another's: its SHA-256 is another")
         return unpack(content, card)
     except Exception as error:  # as many kinds as there are ways to break two files

@@ -74,7 +74,7 @@ WRONG = {
     "distillation=cnn distillation.temperature=0": "distillation.temperature=0",
     "distillation=cnn distillation.teacher.source=nowhere": "nowhere: no checkpoint there",
     "trainer.max_steps=x": "trainer.max_steps=x",
-    "trainer.limit_train_batches=0": "at least 1",
+    "trainer.limit_train_batches=0": "trainer.limit_train_batches=0: must be above 0",
     "trainer.devices=99 trainer.accelerator=cuda": "trainer",
     "trainer.strategy=warp": "trainer",
     "trainer.accelerator=abacus": "trainer",

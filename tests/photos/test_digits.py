@@ -111,6 +111,11 @@ def seven(width: int) -> Image.Image:
     return image
 
 
+@pytest.mark.parametrize("shape", [(1, 5), (5, 1), (5, 5), (12, 12), (16, 16), (8, 1000), (1000, 8)])
+def test_a_picture_of_a_few_pixels_is_read_as_any_other(shape: tuple[int, int]) -> None:
+    assert len(find_digits(load(np.random.default_rng(1).random(shape)))) <= 1
+
+
 # MNIST itself
 
 

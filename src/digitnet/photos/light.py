@@ -96,7 +96,8 @@ def closed(gray: Gray, size: int) -> Gray:
     size = min(size, *gray.shape)
     wide = np.pad(gray, size - 1, mode="reflect", reflect_type="odd")  # goes on brighter or darker, as at the rim
     light = ndimage.gaussian_filter(ndimage.grey_closing(wide, (size, size)), 1)
-    return np.maximum(light[size - 1 : 1 - size, size - 1 : 1 - size], 1 / 255)
+    inside = tuple(slice(size - 1, size - 1 + side) for side in gray.shape)
+    return np.maximum(light[inside], 1 / 255)
 
 
 def amount(ink: Gray, widest: float) -> float:

@@ -13,7 +13,7 @@ test:  ## the tests, minutes
 slow:  ## the tests that train for real
 	python -m pytest -m slow
 
-fault:  ## hundreds of ways to break a run, half an hour; writes tests/faults/REPORT.md
+fault:  ## hundreds of ways to break a run, a quarter of an hour; writes tests/faults/REPORT.md
 	python -m pytest -m "fault or not fault" tests/faults --fault-report tests/faults/REPORT.md
 
 lint:  ## formatting, rules, types

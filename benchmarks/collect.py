@@ -17,7 +17,7 @@ from scipy.stats import t
 
 from digitnet.recording import read_csv
 
-HEAD = ["what", "n", "test accuracy %", "95 % interval", "test loss", "val accuracy %", "epochs × s", "threads"]
+HEAD = "what | n | test accuracy % | 95 % interval | test loss | val accuracy % | epochs × seconds each | threads"
 
 
 def collect(sweep: Path) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def main() -> None:
     chosen = arguments.parse_args()
     kept = json.loads(chosen.json.read_text()) if chosen.json.exists() else []
     sweeps = {tuple(sweep["overrides"]): sweep for sweep in [*kept, *map(collect, chosen.sweeps)]}
-    print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
+    print(f"| {HEAD} |\n|{'---|' * len(HEAD.split(' | '))}")
     print("\n".join(map(row, sweeps.values())))
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
     chosen.json.write_text(json.dumps([*sweeps.values()], indent=1) + "\n")

@@ -50,6 +50,9 @@ def test_a_shipped_model_goes_by_its_name_and_a_run_of_that_name_by_its_path(run
 def test_null_is_the_default_and_no_name_of_a_file(run: Run, trained: Path) -> None:
     assert run(evaluate, "run=out", "json=null", "plots=null", "data.root=null").status == 0
     assert not (trained.parent / "null").exists()
+    done = run(evaluate, "run=null")
+    assert (done.status, done.out) == (2, "")
+    assert done.err == "digitnet: error: run=null: must be a run folder, a checkpoint, cnn or mlp\n"
 
 
 @pytest.mark.parametrize("name", ["a=b", "two words", "x, y", "it's", "[z]", "ünï"])

@@ -150,6 +150,12 @@ def test_a_run_cut_off_between_epochs_goes_on_as_if_it_had_not_been(run: Run, tm
     assert [row | {"seconds": 0} for row in whole] == [row | {"seconds": 0} for row in cut]
 
 
+def test_resume_of_null_is_a_new_run(run: Run, tmp_path: Path) -> None:
+    """As `--help` prints the default."""
+    assert run(train, *FAST, "resume=null", "test=false", "hydra.run.dir=out").status == 0
+    assert (tmp_path / "out" / "checkpoints" / "best.ckpt").exists()
+
+
 def test_resume_before_the_first_checkpoint_starts_at_the_beginning(run: Run, tmp_path: Path) -> None:
     run(train, *FAST, "seed=5", "hydra.run.dir=out")
     for file in (tmp_path / "out" / "checkpoints").iterdir():

@@ -63,7 +63,7 @@ def write(path: Path, content: bytes) -> None:
             staged.unlink(missing_ok=True)
         sync_folder(path.parent)
     except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror}); mend that, then resume a run") from error
+        raise RunError(f"{path}: cannot be written ({error.strerror}); mend that, then resume or repeat") from error
 
 
 def sync_folder(folder: Path) -> None:

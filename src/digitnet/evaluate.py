@@ -25,6 +25,7 @@ def check(config: DictConfig) -> None:
     """Raises UsageError if anything is missing; makes nothing."""
     from digitnet import checkpoints, experiment
 
+    require(config.run is not None, "run", "null", "a run folder, a checkpoint, cnn or mlp")
     assemble(config)
     experiment.make(config.data, "data").prepare_data()
     experiment.make_trainer(config.trainer, [])

@@ -31,10 +31,9 @@ Array = NDArray[np.float64]
 
 COUNT = 300  # pictures a half, thirty a digit
 ALIKE = "OoQDlIiJjSsZzBbGgqTYyA"  # of 0, 1, 5, 2, 8, 6, 9, 7 and 4
-# 2 and 3 were frozen before. 4 has been looked at since: the next change of how pictures are read is to be scored on 5.
-SEEDS = {"tuning": 1, "frozen": 4}
+SEEDS = {"tuning": 1, "frozen": 5}  # 2, 3 and 4 were frozen before, and have been there to tune on since
 HASHES = {
-    "frozen": "b089ab703c768e22d9cc6a261de7b0f8ba87127adc49be9ea3c6dcd1bcef8a95",
+    "frozen": "d80eca3c3fb2760ed4f32dbd3e316a9262519b953fed48cc2aeb8fa69ee98dd6",
 }  # SHA-256 over the pictures' files, by the versions named in the result
 
 # Ways to write each digit: strokes through points, x right and y down in a unit box; a doubled point is a corner.

@@ -5,17 +5,20 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from multiprocessing import resource_tracker
+from multiprocessing.pool import IMapIterator
 from pathlib import Path
 
 from digitnet import signals
-from digitnet.errors import UsageError
+from digitnet.errors import RunError, UsageError
 from digitnet.photos.files import load
 from digitnet.photos.ink import Found, find_digits
+
+Outcome = list[Found] | UsageError
 
 MANY = 64  # files that are worth the start of other processes, a second
 
 
-def look(path: Path) -> list[Found] | UsageError:
+def look(path: Path) -> Outcome:
     """The digits in a file, or why it is no picture: returned, for the next file is to be looked at all the same."""
     try:
         return find_digits(load(path))
@@ -23,8 +26,8 @@ def look(path: Path) -> list[Found] | UsageError:
         return error
 
 
-def look_at(paths: Sequence[Path]) -> Iterator[list[Found] | UsageError]:
-    """In the order of the paths."""
+def look_at(paths: Sequence[Path]) -> Iterator[Outcome]:
+    """In the order of the paths. Raises RunError if one of the processes is killed."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if len(paths) < MANY or cores == 1:
         yield from map(look, paths)
@@ -37,4 +40,20 @@ def look_at(paths: Sequence[Path]) -> Iterator[list[Found] | UsageError]:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     with pool:
-        yield from pool.imap(look, paths, chunksize=8)
+        started, outcomes = running(), pool.imap(look, paths)
+        for _ in paths:
+            yield awaited(outcomes, started)
+
+
+def running() -> set[int | None]:
+    return {process.pid for process in multiprocessing.active_children()}
+
+
+def awaited(outcomes: "IMapIterator[Outcome]", started: set[int | None]) -> Outcome:
+    """The next one. The pool puts a new process in the place of one that was killed, and would wait for ever."""
+    while True:
+        try:
+            return outcomes.next(timeout=1)
+        except multiprocessing.TimeoutError:
+            if not started <= running():
+                raise RunError("a process was killed, perhaps for memory; read fewer files at a time") from None

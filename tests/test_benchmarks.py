@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from digitnet import train
+from digitnet import train, weights
+from digitnet.reading import Reader
 from tests.conftest import FAST, Run
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -59,7 +60,7 @@ def test_reading_is_measured(tmp_path: Path) -> None:
 def test_photographs_are_scored_and_nonsense_is_counted() -> None:
     command = [sys.executable, BENCHMARKS / "photographs.py", "--count", "10"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "| 10 photographs, tuning half | cnn | mlp |" in done.stdout
+    assert "| 40 photographs, tuning | cnn | mlp |" in done.stdout
     assert {"letters", "look-alikes", "blank", "scribbles", "textures"} <= set(done.stdout.replace("|", " ").split())
 
 
@@ -111,3 +112,26 @@ def test_seeds_are_collected_into_a_row(
     runpy.run_path(str(BENCHMARKS / "collect.py"), run_name="__main__")
     names = [sweep["overrides"][0] for sweep in json.loads((tmp_path / "out.json").read_text())]
     assert names == ["another", "model=mlp"], "what was known of others stays"
+
+
+def test_a_network_is_shipped_with_the_calibration_of_a_run_that_has_not_seen_the_images(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ship() -> None:
+        runpy.run_path(str(BENCHMARKS / "ship.py"), run_name="__main__")
+
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    assert run(train, *FAST, "seed=1", "test=true", "hydra.run.dir=runs/1").status == 0
+    monkeypatch.setattr(sys, "argv", ["ship.py", "mlp", "runs", "runs/1"])
+    with pytest.raises(SystemExit):
+        ship()
+    assert "must be a run of: model=mlp debug=fast data.val_size=5000" in capsys.readouterr().err
+    assert not weights.shipped(), "its validation images may be others"
+    assert run(train, *FAST, "seed=2", "data.val_size=5000", "hydra.run.dir=held_out").status == 0
+    monkeypatch.setattr(sys, "argv", ["ship.py", "mlp", "runs", "held_out"])
+    ship()
+    known = weights.load("mlp").calibration
+    assert known is not None
+    assert known["reproduce"] == "python -m digitnet.train model=mlp debug=fast seed=2 data.val_size=5000"
+    assert known == known | Reader("held_out/checkpoints/last.ckpt").calibrate()

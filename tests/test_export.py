@@ -140,6 +140,7 @@ def test_other_networks_go_out_as_well(model: DigitClassifier, tmp_path: Path, m
 def test_safetensors_come_back_bit_for_bit(name: str, folder: Path) -> None:
     mine, shipped = digitnet.load(folder / f"{name}.safetensors"), digitnet.load(name)
     assert type(mine) is type(shipped)
+    assert mine.calibration == shipped.calibration is not None
     assert all(torch.equal(weight, shipped.state_dict()[key]) for key, weight in mine.state_dict().items())
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 
@@ -41,6 +42,26 @@ def test_what_is_shipped_comes_back_the_same(tmp_path: Path, monkeypatch: pytest
     images = mnist.load("test")[0][:16]
     assert torch.equal(digitnet.load("tiny")(images), model(images))
     assert json.loads((tmp_path / "tiny.json").read_text())["note"] == "untrained"
+
+
+@pytest.mark.parametrize(
+    "known", [{"temperature": 0, "energy": 5.0}, {"temperature": 1, "energy": float("nan")}, {"temperature": 1}, "1", 1]
+)
+def test_a_card_with_a_calibration_that_is_none_is_refused(
+    known: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    weights.ship(digitnet.MLP(), "mine", {"calibration": known})
+    with pytest.raises(UsageError, match="not a model that digitnet wrote, with its card"):
+        digitnet.load("mine")
+
+
+def test_a_model_that_is_trained_on_is_not_calibrated_any_more() -> None:
+    model = digitnet.load("mlp")
+    assert model.calibration is not None
+    trainer = L.Trainer(max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.fit(model.train(), digitnet.MNISTDataModule(val_size=0))
+    assert model.calibration is None
 
 
 @pytest.mark.parametrize(

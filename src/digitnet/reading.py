@@ -76,12 +76,19 @@ class Reader:
 
     def __init__(self, model: str | Path | DigitClassifier = "cnn") -> None:
         self.model = model if isinstance(model, DigitClassifier) else weights.load(model)
-        # The shipped networks were trained on these as well: there are no other images that are not for testing.
+        calibration = self.model.calibration or self.calibrate()
+        self.temperature, self.familiar = calibration["temperature"], calibration["energy"]
+
+    def calibrate(self) -> dict[str, float]:
+        """The temperature of Guo et al., 2017, and the least energy score (Liu et al., 2020) of what is like a digit.
+
+        By the validation images of the default split: a network that was trained on them comes out too sure.
+        """
         images, labels = MNISTDataModule().part("val")
         logits = self.logits(images)
         losses = torch.stack([F.cross_entropy(logits / temperature, labels) for temperature in TEMPERATURES])
-        self.temperature = float(TEMPERATURES[losses.argmin()])  # Guo et al., 2017
-        self.familiar = float(logits.logsumexp(dim=1).quantile(STRANGE))  # the energy score of Liu et al., 2020
+        energy = logits.logsumexp(dim=1).quantile(STRANGE)
+        return {"temperature": float(TEMPERATURES[losses.argmin()]), "energy": float(energy)}
 
     def read(self, source: Any) -> Reading:
         """Of a path, a PIL image or an array. Raises UsageError for what is no picture."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,10 @@ def unpack(content: bytes, card: dict[str, Any]) -> DigitClassifier:
     model = checkpoints.rebuild(card["model"], card["hyper_parameters"], parse(content))
     if not is_finite(model.state_dict().values()):
         raise ValueError("its weights are not finite numbers")
+    if known := card.get("calibration"):
+        if not (known["temperature"] > 0 and math.isfinite(known["temperature"] + known["energy"])):
+            raise ValueError("its calibration is not of finite numbers above 0")
+        model.calibration = known
     return model
 
 
@@ -72,7 +77,8 @@ def pack(model: DigitClassifier) -> bytes:
 
 def describe(model: DigitClassifier) -> dict[str, Any]:
     """What `unpack` needs of a card."""
-    return {"model": type(model).__name__, "hyper_parameters": dict(model.hparams)}
+    known = {"calibration": model.calibration} if model.calibration else {}
+    return {"model": type(model).__name__, "hyper_parameters": dict(model.hparams)} | known
 
 
 def card_of(path: Path) -> Path:

@@ -95,6 +95,7 @@ class DigitClassifier(L.LightningModule):
         self.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
         self.total_steps = math.inf
         self.distillation: Distillation | None = None
+        self.calibration: dict[str, Any] | None = None  # out of a card: what reading.Reader would have to measure
         self.tallies: dict[str, Tally] = {}
         self.resumed_tally: dict[str, Any] | None = None
 
@@ -197,6 +198,7 @@ class DigitClassifier(L.LightningModule):
         return SCHEDULES[self.hparams["schedule"]]((1 - progress) / (1 - warmup))
 
     def on_train_start(self) -> None:
+        self.calibration = None  # it was of other weights
         self.total_steps = self.trainer.estimated_stepping_batches  # asked any earlier, it breaks a resume (#20550)
         endless = math.isinf(self.total_steps) and (self.hparams["schedule"] != "constant" or self.hparams["warmup"])
         require(not endless, "trainer.max_epochs", -1, "set, or trainer.max_steps: the schedule needs an end")

@@ -32,7 +32,7 @@ def main() -> None:
     held_out = [override.lstrip("+") for override in recorded_overrides(chosen.calibration, "calibration")]
     if not {*found["overrides"], "data.val_size=5000"} <= set(held_out):
         arguments.error(f"{chosen.calibration} must be a run of: {recipe} data.val_size=5000")
-    told = [override for override in held_out if not override.startswith(("test=", "trainer.", "hydra."))]
+    told = [override for override in held_out if not override.startswith(("test=", "hydra."))]
     measured = Reader(checkpoints.restore(chosen.calibration / "checkpoints" / "last.ckpt")).calibrate()
     card = {
         "recipe": recipe,

@@ -66,7 +66,7 @@ def unpack(content: bytes, card: dict[str, Any]) -> DigitClassifier:
         raise ValueError("its weights are not finite numbers")
     if known := card.get("calibration"):
         if not (known["temperature"] > 0 and math.isfinite(known["temperature"] + known["energy"])):
-            raise ValueError("its calibration is not of finite numbers above 0")
+            raise ValueError("its calibration is not of finite numbers, the temperature above 0")
         model.calibration = known
     return model
 

@@ -1,7 +1,7 @@
 """Reads photograph-like pictures of digits: strokes of many hands, pens, papers, lights and cameras, all made here.
 
 python benchmarks/photographs.py                    scores the pictures to tune on
-python benchmarks/photographs.py --half frozen      scores the frozen ones, writes benchmarks/results/photographs.json
+python benchmarks/photographs.py --set frozen      scores the frozen ones, writes benchmarks/results/photographs.json
 python benchmarks/photographs.py --show FOLDER      writes the pictures as well, named by what was read
 
 Letters, scribbles, textures and blank paper are to be answered with no digit.
@@ -368,9 +368,9 @@ def photograph(digit: int, random: np.random.Generator) -> bytes:
     return file.getvalue()
 
 
-def photographs(half: str, count: int = COUNT) -> Iterator[tuple[int, bytes]]:
+def photographs(which: str, count: int = COUNT) -> Iterator[tuple[int, bytes]]:
     """Digit and JPEG file."""
-    for seed, number in itertools.product(SEEDS[half], range(count)):
+    for seed, number in itertools.product(SEEDS[which], range(count)):
         yield number % 10, photograph(number % 10, np.random.default_rng([seed, number]))
 
 
@@ -403,10 +403,10 @@ def picture(scene: Array) -> Image.Image:
     return Image.fromarray((scene.clip(0, 1) * 255).round().astype(np.uint8))
 
 
-def score(reader: Reader, half: str, count: int, show: Path | None) -> dict[str, Any]:
+def score(reader: Reader, which: str, count: int, show: Path | None) -> dict[str, Any]:
     """Shares of the photographs of digits that are read right, not at all, or as something else."""
     outcomes, whole = Counter[str](), hashlib.sha256()
-    for number, (digit, file) in enumerate(photographs(half, count)):
+    for number, (digit, file) in enumerate(photographs(which, count)):
         whole.update(file)
         read = reader.read(Image.open(io.BytesIO(file)))
         outcome = "right" if read.text == str(digit) else "wrong" if read.text.strip("?") else "not sure"
@@ -414,7 +414,7 @@ def score(reader: Reader, half: str, count: int, show: Path | None) -> dict[str,
         if show:
             (show / f"{number:03}-is-{digit}-{outcome.replace(' ', '-')}.jpg").write_bytes(file)
     shares = {name: outcomes[name] / outcomes.total() for name in ("right", "not sure", "wrong")}
-    return shares | {"the hashed pictures": whole.hexdigest() == HASHES.get(half, whole.hexdigest())}
+    return shares | {"the hashed pictures": whole.hexdigest() == HASHES.get(which, whole.hexdigest())}
 
 
 def rejected(reader: Reader) -> dict[str, float]:
@@ -427,7 +427,7 @@ def rejected(reader: Reader) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--half", choices=list(SEEDS), default="tuning")
+    parser.add_argument("--set", choices=list(SEEDS), default="tuning")
     parser.add_argument("--count", type=int, default=COUNT, help="pictures of each seed")
     parser.add_argument("--show", type=Path, metavar="FOLDER")
     parser.add_argument("--output", type=Path, default=measure.RESULTS / "photographs.json")
@@ -437,14 +437,14 @@ def main() -> None:
     scores, silent = {}, {}
     for name in ("cnn", "mlp"):
         reader = Reader(name)
-        scores[name], silent[name] = score(reader, chosen.half, chosen.count, chosen.show), rejected(reader)
+        scores[name], silent[name] = score(reader, chosen.set, chosen.count, chosen.show), rejected(reader)
     shares = [(kind, *(f"{scores[name][kind]:.1%}" for name in scores)) for kind in ("right", "not sure", "wrong")]
-    count = chosen.count * len(SEEDS[chosen.half])
-    measure.show(f"{count} photographs, {chosen.half} | cnn | mlp", shares)
+    count = chosen.count * len(SEEDS[chosen.set])
+    measure.show(f"{count} photographs, {chosen.set} | cnn | mlp", shares)
     measure.show(
         "answered with no digit | cnn | mlp", [(k, *(f"{silent[n][k]:.0%}" for n in silent)) for k in silent["cnn"]]
     )
-    if chosen.half == "frozen":
+    if chosen.set == "frozen":
         measure.write(chosen.output, {"photographs": scores, "answered with no digit": silent})
 
 

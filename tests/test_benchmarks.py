@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,18 +84,21 @@ def test_keras_is_timed_from_outside(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_row_of_seeds_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
-    """The first run was stopped after its first epoch, the second never began, the third is done."""
+    """One was stopped in its evaluation, one before its first checkpoint; one is done, one not begun."""
     small = ("model=mlp", "data.train_size=2000", "data.augmentation=null", "trainer.log_every_n_steps=1")
+    folders = [tmp_path / "seeds" / seed for seed in "1234"]
     seeds = [sys.executable, BENCHMARKS / "seeds.py", tmp_path / "seeds"]
-    subprocess.run([*seeds, "1,3", *small, "trainer.max_epochs=2"], check=True, capture_output=True)
-    (tmp_path / "seeds" / "1" / "metrics.json").unlink()
-    done = (tmp_path / "seeds" / "3" / "metrics.json").stat().st_mtime_ns
+    subprocess.run([*seeds, "1,2,3", *small, "trainer.max_epochs=2"], check=True, capture_output=True)
+    for stopped in folders[:2]:
+        (stopped / "metrics.json").unlink()
+    shutil.rmtree(folders[1] / "checkpoints")
+    done = (folders[2] / "metrics.json").stat().st_mtime_ns
     again = subprocess.run(
-        [*seeds, "1,2,3", *small, "trainer.max_epochs=2"], check=True, capture_output=True, text=True
+        [*seeds, "1,2,3,4", *small, "trainer.max_epochs=2"], check=True, capture_output=True, text=True
     )
-    assert [(tmp_path / "seeds" / seed / "metrics.json").exists() for seed in "123"] == [True] * 3
-    assert (tmp_path / "seeds" / "3" / "metrics.json").stat().st_mtime_ns == done
-    assert again.stdout.count("epoch 1/2") == 1, "only the second started from the beginning"
+    assert [json.loads((folder / "metrics.json").read_text())["seed"] for folder in folders] == [1, 2, 3, 4]
+    assert (folders[2] / "metrics.json").stat().st_mtime_ns == done
+    assert again.stdout.count("epoch 1/2") == 2, "only the second and the fourth started from the beginning"
 
 
 def test_seeds_are_collected_into_a_row(

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -208,7 +209,8 @@ def test_two_trainers_do_not_share_a_folder(forks: Forks, tmp_path: Path) -> Non
 def test_without_the_lock_they_do(forks: Forks, tmp_path: Path) -> None:
     off = Sabotage("digitnet.experiment:only_one", 0, Give(nullcontext()), instead=True)
     (tmp_path / "second").mkdir()
-    with training(forks, tmp_path):
+    with training(forks, tmp_path) as first:
+        os.kill(first.pid, signal.SIGSTOP)  # or what one writes may be what the other clears away, and end it
         second = forks.run("train", "resume=../out", folder=tmp_path / "second", sabotages=[off, stop_at(1)])
     assert second.status == 143, "it trains there, too"
 

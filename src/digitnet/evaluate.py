@@ -37,9 +37,9 @@ def check(config: DictConfig) -> None:
 
 def task(config: DictConfig) -> None:
     """Prints the table, and writes what was asked for."""
-    from digitnet import checkpoints, experiment, recording
+    from digitnet import checkpoints, experiment, recording, weights
 
-    paths = files(config.run)
+    paths = weights.find_all(config.run)
     model, data = assemble(config), experiment.make(config.data, "data")
     trainer = experiment.make_trainer(config.trainer, [])
     figures = experiment.test_figures(trainer, model, data)
@@ -59,24 +59,12 @@ def task(config: DictConfig) -> None:
             draw_curves(Path(config.plots), paths[0])
 
 
-def files(run: str) -> list[Path]:
-    """The file of one run, or those of all runs in the folder of a sweep."""
-    from digitnet import weights
-
-    runs = [] if run in weights.shipped() else sorted(Path(run).glob("*/checkpoints/best.ckpt"))
-    return runs or [weights.find(run)]
-
-
 def assemble(config: DictConfig) -> "DigitClassifier":
     """The model to score. Raises UsageError if there is none."""
     from digitnet import weights
-    from digitnet.models import Ensemble
 
     require(isinstance(config.tta, int) and 0 <= config.tta <= 4, "tta", config.tta, "from 0 to 4 pixels")
-    model, *others = (weights.load(path) for path in files(config.run))
-    if others or config.tta:
-        model.net = Ensemble([model.net, *(other.net for other in others)], config.tta)
-    return model
+    return weights.load_all(config.run, config.tta)
 
 
 def draw_samples(folder: Path, seed: int, model: "DigitClassifier", images: "Tensor", labels: "Tensor") -> None:

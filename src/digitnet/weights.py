@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from digitnet import checkpoints
 from digitnet.errors import UsageError
-from digitnet.models import MODELS, DigitClassifier
+from digitnet.models import MODELS, DigitClassifier, Ensemble
 from digitnet.models.classifier import is_finite
 
 FOLDER = Path(__file__).parent / "models" / "files"  # NAME.safetensors, and NAME.json: how it was made
@@ -28,6 +28,12 @@ def find(source: str | Path) -> Path:
     return shipped().get(str(source)) or checkpoints.find(Path(source))
 
 
+def find_all(source: str | Path) -> list[Path]:
+    """The file that `find` finds; in the folder of a sweep those of all its runs."""
+    runs = [] if str(source) in shipped() else sorted(Path(source).glob("*/checkpoints/best.ckpt"))
+    return runs or [find(source)]
+
+
 def load(source: str | Path) -> DigitClassifier:
     """The model called "cnn" or "mlp" that comes with the package, or that of a run folder, a checkpoint or an export.
 
@@ -35,6 +41,14 @@ def load(source: str | Path) -> DigitClassifier:
     """
     path = find(source)
     return restore(path) if path.suffix == ".safetensors" else checkpoints.restore(path)
+
+
+def load_all(source: str | Path, shift: int = 0) -> DigitClassifier:
+    """What `load` loads; of the folder of a sweep all its runs as one, their ensemble. `shift` is that of Ensemble."""
+    model, *others = (load(path) for path in find_all(source))
+    if others or shift:
+        model.net = Ensemble([model.net, *(other.net for other in others)], shift).eval()
+    return model
 
 
 def restore(path: Path) -> DigitClassifier:

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 import digitnet
-from digitnet import MLP, MNISTDataModule
+from digitnet import MLP, MNISTDataModule, train
 from digitnet.errors import UsageError
 from digitnet.models import Distillation
-from tests.conftest import quiet_trainer
+from tests.conftest import FAST, Run, quiet_trainer
+from tests.test_configs import compose
 
 
 class Mislabelled(MNISTDataModule):
@@ -38,6 +39,16 @@ def test_the_checkpoint_of_a_student_needs_no_teacher(tmp_path: Path) -> None:
     alone = MLP.load_from_checkpoint(tmp_path / "student.ckpt")
     assert alone.state_dict().keys() == MLP().state_dict().keys()
     assert alone.distillation is None
+
+
+def test_the_runs_of_a_sweep_teach_together(run: Run, tmp_path: Path) -> None:
+    assert run(train, "-m", *FAST, "seed=1,2", "hydra.sweep.dir=teachers").status == 0
+    images = torch.rand(8, 28, 28)
+    each = [digitnet.load(tmp_path / "teachers" / number).predict_step(images) for number in "01"]
+    student = compose(tmp_path, "distillation=cnn", f"distillation.teacher.source={tmp_path / 'teachers'}").model
+    assert student.distillation is not None
+    together = student.distillation.teacher(images).softmax(dim=1)
+    torch.testing.assert_close(together, torch.stack(each).mean(dim=0))
 
 
 def test_a_student_that_agrees_with_its_teacher_has_nothing_to_learn() -> None:

@@ -1,7 +1,7 @@
 """Reads photograph-like pictures of digits: strokes of many hands, pens, papers, lights and cameras, all made here.
 
 python benchmarks/photographs.py                    scores the pictures to tune on
-python benchmarks/photographs.py --set frozen      scores the frozen ones, writes benchmarks/results/photographs.json
+python benchmarks/photographs.py --set frozen       scores the frozen ones, writes benchmarks/results/photographs.json
 python benchmarks/photographs.py --show FOLDER      writes the pictures as well, named by what was read
 
 Letters, scribbles, textures and blank paper are to be answered with no digit.

@@ -44,7 +44,7 @@ def load(source: str | Path) -> DigitClassifier:
 
 
 def load_all(source: str | Path, shift: int = 0) -> DigitClassifier:
-    """What `load` loads; of the folder of a sweep all its runs as one, their ensemble. `shift` is that of Ensemble."""
+    """What `load` loads, or for the folder of a sweep the ensemble of its runs. `shift` is that of Ensemble."""
     model, *others = (load(path) for path in find_all(source))
     if others or shift:
         model.net = Ensemble([model.net, *(other.net for other in others)], shift).eval()

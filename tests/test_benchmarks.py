@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from digitnet import train, weights
 from digitnet.reading import Reader
@@ -139,3 +140,21 @@ def test_a_network_is_shipped_with_the_calibration_of_a_run_that_has_not_seen_th
     assert known is not None
     assert known["reproduce"] == "python -m digitnet.train model=mlp debug=fast seed=2 data.val_size=5000"
     assert known == known | Reader("held_out/checkpoints/last.ckpt").calibrate()
+
+
+def test_a_teacher_is_shipped_by_its_seed_and_without_a_calibration(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setattr(weights, "FOLDER", tmp_path / "files")
+    assert run(train, "-m", *FAST, "seed=1,2", "test=true", "hydra.sweep.dir=runs").status == 0
+    (tmp_path / "runs" / "1").rename(tmp_path / "runs" / "2")
+    monkeypatch.setattr(sys, "argv", ["ship.py", "teachers/1", "runs"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(BENCHMARKS / "ship.py"), run_name="__main__")
+    assert "a run to calibrate by or, for a teacher, its --seed" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["ship.py", "teachers/1", "runs", "--seed", "2"])
+    runpy.run_path(str(BENCHMARKS / "ship.py"), run_name="__main__")
+    teacher, second = weights.load("teachers/1"), weights.load("runs/2")
+    assert teacher.calibration is None
+    assert all(torch.equal(weight, second.state_dict()[key]) for key, weight in teacher.state_dict().items())

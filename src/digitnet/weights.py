@@ -20,7 +20,8 @@ CARD_LIMIT = 2**20  # bytes
 
 def shipped() -> dict[str, Path]:
     """The models that come with the package, by name; `./cnn` is a file or a run of one's own."""
-    return {path.stem: path for path in FOLDER.glob("*.safetensors")}
+    paths = sorted(FOLDER.rglob("*.safetensors"))
+    return {path.relative_to(FOLDER).with_suffix("").as_posix(): path for path in paths}
 
 
 def find(source: str | Path) -> Path:
@@ -29,9 +30,11 @@ def find(source: str | Path) -> Path:
 
 
 def find_all(source: str | Path) -> list[Path]:
-    """The file that `find` finds; in the folder of a sweep those of all its runs."""
-    runs = [] if str(source) in shipped() else sorted(Path(source).glob("*/checkpoints/best.ckpt"))
-    return runs or [find(source)]
+    """The file that `find` finds; in the folder of a sweep those of all its runs; of the shipped `teachers` all."""
+    known = shipped()
+    teachers = [path for name, path in known.items() if name.startswith(f"{source}/")]
+    runs = [] if str(source) in known else sorted(Path(source).glob("*/checkpoints/best.ckpt"))
+    return teachers or runs or [find(source)]
 
 
 def load(source: str | Path) -> DigitClassifier:
@@ -44,7 +47,7 @@ def load(source: str | Path) -> DigitClassifier:
 
 
 def load_all(source: str | Path, shift: int = 0) -> DigitClassifier:
-    """What `load` loads, or for the folder of a sweep the ensemble of its runs. `shift` is that of Ensemble."""
+    """What `load` loads, or the ensemble of all runs of a sweep, of the shipped "teachers". `shift`: see Ensemble."""
     model, *others = (load(path) for path in find_all(source))
     if others or shift:
         model.net = Ensemble([model.net, *(other.net for other in others)], shift).eval()

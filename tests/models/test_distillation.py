@@ -51,6 +51,15 @@ def test_the_runs_of_a_sweep_teach_together(run: Run, tmp_path: Path) -> None:
     torch.testing.assert_close(together, torch.stack(each).mean(dim=0))
 
 
+def test_the_shipped_teachers_teach_together(tmp_path: Path) -> None:
+    images = torch.rand(8, 28, 28)
+    each = [digitnet.load(f"teachers/{number}").predict_step(images) for number in "123"]
+    student = compose(tmp_path, "experiment=cnn_best").model
+    assert student.distillation is not None
+    together = student.distillation.teacher(images).softmax(dim=1)
+    torch.testing.assert_close(together, torch.stack(each).mean(dim=0))
+
+
 def test_a_student_that_agrees_with_its_teacher_has_nothing_to_learn() -> None:
     teacher = digitnet.load("cnn")
     images = torch.rand(8, 28, 28)

@@ -41,11 +41,11 @@ def spread(figures: list[float], digits: int) -> str:
 
 
 def interval(figures: list[float]) -> str:
-    """Where the mean over all possible seeds lies, if their figures are normally distributed."""
+    """Where the mean over all possible seeds lies, if their percentages are normally distributed."""
     if len(figures) < 2:
         return "–"
     half = t.ppf(0.975, len(figures) - 1) * statistics.stdev(figures) / len(figures) ** 0.5
-    return f"{statistics.mean(figures) - half:.2f}–{statistics.mean(figures) + half:.2f}"
+    return f"{statistics.mean(figures) - half:.2f}–{min(statistics.mean(figures) + half, 100):.2f}"
 
 
 def row(sweep: dict[str, Any]) -> str:

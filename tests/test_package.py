@@ -12,6 +12,7 @@ from tests.conftest import FAST, spawn
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "src" / "digitnet"
+KINDS = (".py", ".gz", ".safetensors", ".json")
 
 
 def imported_by(code: str) -> set[str]:
@@ -64,7 +65,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_wheel_built_from_the_sdist_holds_all_sources_configs_and_data(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     inside = set(zipfile.ZipFile(wheel).namelist())
-    expected = {f"digitnet/{path.relative_to(SOURCES)}" for path in SOURCES.rglob("*") if path.suffix in (".py", ".gz")}
+    expected = {f"digitnet/{path.relative_to(SOURCES)}" for path in SOURCES.rglob("*") if path.suffix in KINDS}
     expected |= {f"digitnet/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
     assert expected <= inside
     assert {"digitnet/py.typed", "digitnet/data/files/README.md"} <= inside

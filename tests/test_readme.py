@@ -40,7 +40,7 @@ def test_the_readme_shows_the_six_recipes() -> None:
 
 def test_every_row_of_the_table_is_a_result_on_file() -> None:
     sweeps = json.loads((ROOT / "benchmarks/results/accuracy.json").read_text())
-    assert len(sweeps) == 9
+    assert len(sweeps) == 11
     for sweep in sweeps:
         tested = [100 * run["test/acc"] for run in sweep["runs"]]
         (row,) = [line for line in README.splitlines() if line.startswith(f"| `{' '.join(sweep['overrides'])}`")]

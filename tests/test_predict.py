@@ -440,9 +440,8 @@ def test_a_shipped_network_is_as_sure_of_new_digits_as_it_may_be(name: str) -> N
     assert abs(chances.mean() - (chosen == labels).float().mean()) < 0.002  # calibrated
 
 
-@pytest.mark.parametrize("name", ["cnn", "mlp"])
-def test_a_network_is_too_sure_of_the_images_that_it_was_trained_on(name: str) -> None:
-    one = Reader(name)
+def test_a_network_is_too_sure_of_the_images_that_it_was_trained_on() -> None:
+    one = Reader("mlp")
     assert one.calibrate()["temperature"] < one.temperature
 
 

@@ -146,7 +146,6 @@ def test_hardly_any_digit_is_lost_on_the_way(name: str, readers: dict[str, Reade
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="11 digits of 10,000 are lost by the CNN, 9 by the MLP; 10 is the limit")
 def test_hardly_any_digit_of_all_is_lost_on_the_way(readers: dict[str, Reader]) -> None:
     found = [find_digits(load(image)) for image in IMAGES]
     assert all(found)

@@ -62,7 +62,7 @@ def test_reading_is_measured(tmp_path: Path) -> None:
 def test_photographs_are_scored_and_nonsense_is_counted() -> None:
     command = [sys.executable, BENCHMARKS / "photographs.py", "--count", "10"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "| 40 photographs, tuning | cnn | mlp |" in done.stdout
+    assert "| 50 photographs, tuning | cnn | mlp |" in done.stdout
     assert {"letters", "look-alikes", "blank", "scribbles", "textures"} <= set(done.stdout.replace("|", " ").split())
 
 

@@ -32,11 +32,12 @@ def main() -> None:
     arguments.add_argument("calibration", type=Path, help="a run that has not seen the validation images", nargs="?")
     arguments.add_argument("--seed", type=int, help="of a teacher, instead of the calibration; else the first")
     chosen = arguments.parse_args()
-    if (chosen.calibration is None) == (chosen.seed is None):
+    teaches = chosen.name.startswith("teachers/")
+    if (chosen.calibration is None, chosen.seed is not None) != (teaches, teaches):
         arguments.error("it takes a run to calibrate by or, for a teacher, its --seed")
     found = collect(chosen.runs)
     recipe = " ".join(found["overrides"])
-    seed = chosen.seed or min(run["seed"] for run in found["runs"])
+    seed = chosen.seed if teaches else min(run["seed"] for run in found["runs"])
     run = next(run for run in found["runs"] if run["seed"] == seed)
     card = {"recipe": recipe, "reproduce": f"python -m digitnet.train {recipe} seed={seed}", "data": DATA}
     if chosen.calibration:

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from scipy.stats import t
 
-from digitnet.recording import read_csv
+from digitnet.training.recording import read_csv
 
 HEAD = "what | n | test accuracy % | 95 % interval | test loss | val accuracy % | epochs × seconds each | threads"
 

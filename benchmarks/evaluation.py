@@ -11,8 +11,9 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from digitnet import MNISTDataModule, experiment
+from digitnet import MNISTDataModule
 from digitnet.models import DigitClassifier
+from digitnet.training import experiment
 
 
 def by_trainer(model: DigitClassifier, data: MNISTDataModule) -> float:

@@ -20,7 +20,8 @@ import measure
 import onnxruntime
 import torch
 
-from digitnet import export, weights
+from digitnet import export
+from digitnet.checkpoints import pretrained
 from digitnet.data import mnist
 from digitnet.data.datamodule import EVAL_BATCH_SIZE
 
@@ -44,7 +45,7 @@ def sizes(name: str, folder: Path) -> dict[str, int]:
 
 def readers(name: str, folder: Path) -> dict[str, Read]:
     """Pixels to probabilities, both on as many threads."""
-    model, options = weights.load(name), onnxruntime.SessionOptions()
+    model, options = pretrained.load(name), onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(folder / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
     return {

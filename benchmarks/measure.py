@@ -13,7 +13,7 @@ from typing import Any
 
 import lightning as L
 
-from digitnet import recording
+from digitnet.training import recording
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -59,7 +59,7 @@ def epoch_by_trainer(*overrides: str, epochs: int) -> float:
     """Seconds an epoch as `python -m digitnet.train` spends them, from the end of the first to the end of the last."""
     import hydra
 
-    from digitnet import experiment
+    from digitnet.training import experiment
 
     with tempfile.TemporaryDirectory() as folder:
         fixed = [f"folder={folder}", f"trainer.max_epochs={epochs}", "++trainer.accelerator=cpu"]

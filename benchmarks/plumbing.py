@@ -21,8 +21,9 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import MNIST
 from torchvision.transforms import ToTensor
 
-from digitnet import MLP, recording
+from digitnet import MLP
 from digitnet.data import mnist
+from digitnet.training import recording
 
 BARE = ("model=mlp", "data.augmentation=null", "data.batch_size=128")
 RECIPES = {"model=cnn": ("model=cnn",), "model=mlp": ("model=mlp",), " ".join(BARE): BARE}

@@ -15,7 +15,7 @@ import torch
 from photographs import photograph
 from PIL import Image
 
-from digitnet.reading import Reader
+from digitnet.inference.reader import Reader
 
 KINDS = 50
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import measure
 
-from digitnet.recording import read_csv
+from digitnet.training.recording import read_csv
 
 BATCHES = (64, 128, 256, 512, 1024, 2048)
 SHARES = (0.1, 0.25, 0.5, 1.0)

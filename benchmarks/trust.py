@@ -12,13 +12,14 @@ from typing import Any
 import measure
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from digitnet import checkpoints, recording
+from digitnet.checkpoints import checkpoint_format
 from digitnet.models import DigitClassifier
+from digitnet.training import recording
 
 GUARDS: dict[str, tuple[Any, str]] = {
     "a look for a signal, each step": (recording, "stop_asked"),
     "a look for what is not finite": (DigitClassifier, "has_diverged"),
-    "sealing the checkpoint": (checkpoints, "sealed"),
+    "sealing the checkpoint": (checkpoint_format, "sealed"),
     "waiting for the disk": (os, "fsync"),
     "flushing the curves": (SummaryWriter, "flush"),
 }

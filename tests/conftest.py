@@ -46,7 +46,7 @@ def call(module: ModuleType, *arguments: str, folder: Path, patch: pytest.Monkey
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command in an empty folder of the test. A run draws no worst mistakes: that takes longer than all else."""
-    from digitnet import experiment
+    from digitnet.training import experiment
 
     monkeypatch.setattr(experiment, "add_mistakes", lambda *arguments: None)
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from digitnet import train, weights
-from digitnet.reading import Reader
+from digitnet import train
+from digitnet.checkpoints import pretrained
+from digitnet.inference.reader import Reader
 from tests.conftest import FAST, Run
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -126,17 +127,17 @@ def test_a_network_is_shipped_with_the_calibration_of_a_run_that_has_not_seen_th
         runpy.run_path(str(BENCHMARKS / "ship.py"), run_name="__main__")
 
     monkeypatch.syspath_prepend(BENCHMARKS)
-    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
     assert run(train, *FAST, "seed=1", "test=true", "hydra.run.dir=runs/1").status == 0
     monkeypatch.setattr(sys, "argv", ["ship.py", "mlp", "runs", "runs/1"])
     with pytest.raises(SystemExit):
         ship()
     assert "must be a run of: model=mlp debug=fast data.val_size=5000" in capsys.readouterr().err
-    assert not weights.shipped(), "its validation images may be others"
+    assert not pretrained.shipped(), "its validation images may be others"
     assert run(train, *FAST, "seed=2", "data.val_size=5000", "hydra.run.dir=held_out").status == 0
     monkeypatch.setattr(sys, "argv", ["ship.py", "mlp", "runs", "held_out"])
     ship()
-    known = weights.load("mlp").calibration
+    known = pretrained.load("mlp").calibration
     assert known is not None
     assert known["reproduce"] == "python -m digitnet.train model=mlp debug=fast seed=2 data.val_size=5000"
     assert known == known | Reader("held_out/checkpoints/last.ckpt").calibrate()
@@ -146,7 +147,7 @@ def test_a_teacher_is_shipped_by_its_seed_and_without_a_calibration(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
-    monkeypatch.setattr(weights, "FOLDER", tmp_path / "files")
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "files")
     assert run(train, "-m", *FAST, "seed=1,2", "test=true", "hydra.sweep.dir=runs").status == 0
     (tmp_path / "runs" / "1").rename(tmp_path / "runs" / "2")
     monkeypatch.setattr(sys, "argv", ["ship.py", "teachers/1", "runs"])
@@ -155,6 +156,6 @@ def test_a_teacher_is_shipped_by_its_seed_and_without_a_calibration(
     assert "a run to calibrate by or, for a teacher, its --seed" in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", ["ship.py", "teachers/1", "runs", "--seed", "2"])
     runpy.run_path(str(BENCHMARKS / "ship.py"), run_name="__main__")
-    teacher, second = weights.load("teachers/1"), weights.load("runs/2")
+    teacher, second = pretrained.load("teachers/1"), pretrained.load("runs/2")
     assert teacher.calibration is None
     assert all(torch.equal(weight, second.state_dict()[key]) for key, weight in teacher.state_dict().items())

@@ -10,8 +10,9 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from digitnet import DigitClassifier, MNISTDataModule, experiment
-from digitnet.overrides import check_types
+from digitnet import DigitClassifier, MNISTDataModule
+from digitnet.cli.override_validation import check_types
+from digitnet.training import experiment
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CHOICES = sorted(str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.glob("*/*.yaml"))

@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw
 
 from digitnet import demo
 from digitnet.data import mnist
-from digitnet.reading import Reader
+from digitnet.inference.reader import Reader
 from tests.conftest import spawn
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -19,7 +19,8 @@ import torch
 from safetensors.torch import load_file, save
 
 import digitnet
-from digitnet import evaluate, export, train, weights
+from digitnet import evaluate, export, train
+from digitnet.checkpoints import pretrained
 from digitnet.data import mnist
 from digitnet.errors import UsageError
 from digitnet.models import DigitClassifier
@@ -89,7 +90,7 @@ def test_onnx_reads_every_test_image_as_pytorch_does(name: str, batch: int, fold
     assert (found - expected).abs().max() <= 1e-5
     card = json.loads((folder / f"{name}.onnx.json").read_text())
     assert card["test/acc"] == (found.argmax(dim=1) == labels).sum().item() / 10_000
-    assert card["test/acc"] == json.loads((weights.FOLDER / f"{name}.json").read_text())["test/acc"]
+    assert card["test/acc"] == json.loads((pretrained.FOLDER / f"{name}.json").read_text())["test/acc"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -111,17 +112,17 @@ def test_the_graph_says_what_goes_in_and_out(folder: Path) -> None:
     assert (output.name, output.type.tensor_type.elem_type) == ("probabilities", onnx.TensorProto.FLOAT)
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
     assert metadata["model"] == "CNN"
-    assert metadata["test/acc"] == str(json.loads((weights.FOLDER / "cnn.json").read_text())["test/acc"])
+    assert metadata["test/acc"] == str(json.loads((pretrained.FOLDER / "cnn.json").read_text())["test/acc"])
 
 
 @pytest.mark.parametrize("suffix", ["onnx", "safetensors"])
 def test_a_card_says_what_the_file_is(suffix: str, folder: Path) -> None:
     path = folder / f"mlp.{suffix}"
-    card = json.loads(weights.card_of(path).read_text())
+    card = json.loads(pretrained.card_of(path).read_text())
     assert card["model"] == "MLP"
     assert card["hyper_parameters"]["hidden"] == [128, 64]
     assert card["parameters"] == 109_386
-    assert card["sha256"] == weights.digest(path.read_bytes())
+    assert card["sha256"] == pretrained.digest(path.read_bytes())
     assert card["versions"]["digitnet"] == digitnet.__version__
     assert 0 <= card["largest difference from PyTorch"] <= 1e-5
     assert ("input" in card) == (suffix == "onnx")
@@ -129,8 +130,8 @@ def test_a_card_says_what_the_file_is(suffix: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("model", VARIANTS, ids=["group norm", "valid padding", "no hidden layer"])
 def test_other_networks_go_out_as_well(model: DigitClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "FOLDER", tmp_path)
-    weights.ship(model, "mine", {})
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    pretrained.ship(model, "mine", {})
     images = mnist.load("test")[0][:100]
     found = onnx_probabilities(exported("mine", tmp_path / "mine.onnx"), images, 100)
     torch.testing.assert_close(found, probabilities(model, images), rtol=0, atol=1e-5)
@@ -175,8 +176,8 @@ def sabotage(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[DigitClassi
             return sabotaged
 
         monkeypatch.setattr(export, "to_onnx", changing(export.to_onnx))
-        monkeypatch.setattr(weights, "pack", changing(weights.pack))
-        monkeypatch.setattr(weights, "is_finite", lambda tensors: True)
+        monkeypatch.setattr(pretrained, "pack", changing(pretrained.pack))
+        monkeypatch.setattr(pretrained, "is_finite", lambda tensors: True)
 
     return sabotage
 
@@ -272,7 +273,7 @@ def test_wrong_input_gets_one_line(options: str, answer: str, run: Run, tmp_path
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
 def test_a_missing_extra_is_named(package: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.setattr(weights, "load", lambda source: pytest.fail("it began to work"))
+    monkeypatch.setattr(pretrained, "load", lambda source: pytest.fail("it began to work"))
     done = run(export, "--run", "cnn", "-o", "x.onnx")
     assert done.status == 2
     assert package in done.err
@@ -350,7 +351,7 @@ def test_wrong_weights_are_refused(case: str, folder: Path, tmp_path: Path) -> N
     """Even if the card vouches for them, as a stranger's may."""
     content = WEIGHTS[case](folder / "mlp.safetensors")
     card = json.loads((folder / "mlp.json").read_text())
-    weights.write(tmp_path / "x.safetensors", content, card)
+    pretrained.write(tmp_path / "x.safetensors", content, card)
     assert "SHA-256" not in refused(tmp_path / "x.safetensors")
 
 
@@ -366,7 +367,7 @@ def test_a_changed_byte_a_missing_card_and_a_file_too_large_are_refused(
     done = run(evaluate, "run=x.safetensors")
     assert done.status == 2
     assert done.err.count("\n") == 1, done.err
-    monkeypatch.setattr("digitnet.checkpoints.LIMIT", 1000)
+    monkeypatch.setattr("digitnet.checkpoints.checkpoint_format.LIMIT", 1000)
     assert "more than 1000 bytes" in refused(tmp_path / "x.safetensors")
 
 
@@ -374,7 +375,7 @@ def test_a_changed_byte_a_missing_card_and_a_file_too_large_are_refused(
 def test_a_signal_leaves_nothing(
     number: int, status: int, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("digitnet.checkpoints.os.fsync", lambda handle: os.kill(os.getpid(), number))
+    monkeypatch.setattr("digitnet.checkpoints.checkpoint_format.os.fsync", lambda handle: os.kill(os.getpid(), number))
     assert run(export, "--run", "mlp", "-o", "x.safetensors").status == status
     assert list(tmp_path.iterdir()) == []
 
@@ -383,7 +384,7 @@ def test_a_full_disk_gets_one_line(run: Run, tmp_path: Path, monkeypatch: pytest
     def full(handle: int) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr("digitnet.checkpoints.os.fsync", full)
+    monkeypatch.setattr("digitnet.checkpoints.checkpoint_format.os.fsync", full)
     done = run(export, "--run", "mlp", "-o", "x.safetensors")
     assert done.status == 1
     assert done.err.count("\n") == 1

@@ -34,7 +34,7 @@ def test_help_needs_no_torch(command: str) -> None:
 
 def test_only_one_module_draws() -> None:
     drawing = [path.name for path in SOURCES.rglob("*.py") if "from matplotlib" in path.read_text()]
-    assert drawing == ["figures.py"]
+    assert drawing == ["plots.py"]
 
 
 def test_the_names_of_the_package_are_there() -> None:

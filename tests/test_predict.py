@@ -20,10 +20,12 @@ import torch
 from PIL import Image, ImageDraw
 
 import digitnet
-from digitnet import predict, reading, weights
+from digitnet import predict
+from digitnet.checkpoints import pretrained
 from digitnet.data import mnist
 from digitnet.errors import UsageError
-from digitnet.reading import Reader
+from digitnet.inference import reader as reading
+from digitnet.inference.reader import Reader
 from tests.conftest import Run
 from tests.faults.test_checkpoints import GADGETS, torch_saved
 from tests.test_package import imported_by
@@ -352,7 +354,7 @@ def test_another_model_can_be_asked(option: tuple[str, str], run: Run, tmp_path:
     assert [(done.status, done.err) for done in outcomes] == [(0, "")] * 2
     (other,), (usual,) = (json.loads(done.out) for done in outcomes)
     assert other["probabilities"] != usual["probabilities"]
-    model = weights.load("mlp" if option[1] == "mlp" else GOLDEN)
+    model = pretrained.load("mlp" if option[1] == "mlp" else GOLDEN)
     assert other["probabilities"] == list(Reader(model).read(tmp_path / "x.png").digits[0].probabilities)
 
 
@@ -464,7 +466,7 @@ def test_a_picture_is_read_in_one_line_of_python(tmp_path: Path) -> None:
         assert result.digits[0].image.shape == (28, 28)
     with pytest.raises(UsageError, match="no picture; give a path"):
         digitnet.read(given[-1])
-    assert digitnet.read(path, model=weights.load("mlp")).text == label(0)
+    assert digitnet.read(path, model=pretrained.load("mlp")).text == label(0)
 
 
 def test_a_network_that_is_being_trained_is_read_with_as_it_would_be_after(tmp_path: Path) -> None:
@@ -479,8 +481,8 @@ def test_a_network_that_is_being_trained_is_read_with_as_it_would_be_after(tmp_p
 def test_a_second_picture_needs_no_second_model(monkeypatch: pytest.MonkeyPatch) -> None:
     reading.reader_of.cache_clear()
     loaded = []
-    load = weights.load
-    monkeypatch.setattr(weights, "load", lambda source: (loaded.append(source), load(source))[1])
+    load = pretrained.load
+    monkeypatch.setattr(pretrained, "load", lambda source: (loaded.append(source), load(source))[1])
     assert [digitnet.read(picture(number), model="mlp").text for number in range(3)] == [label(n) for n in range(3)]
     assert loaded == ["mlp"]
 
@@ -500,9 +502,11 @@ def test_many_files_get_the_answers_that_each_gets_alone(
         except UsageError as error:
             alone.append(error)
     used = []
-    spawned = digitnet.photos.many.multiprocessing.get_context
+    spawned = digitnet.inference.photos.parallel.multiprocessing.get_context
     monkeypatch.setattr(
-        digitnet.photos.many.multiprocessing, "get_context", lambda method: (used.append(method), spawned(method))[1]
+        digitnet.inference.photos.parallel.multiprocessing,
+        "get_context",
+        lambda method: (used.append(method), spawned(method))[1],
     )
     together = list(reader.read_files(paths))
     assert used == ["spawn"] or len(os.sched_getaffinity(0)) == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from digitnet import commands
+from digitnet.cli import hydra_app
 from tests.conftest import Run
 
 ROOT = Path(__file__).parents[1]
@@ -20,7 +20,7 @@ COMMANDS = re.findall(r"^python -m digitnet\.(train|evaluate)([^#\n]*)", BLOCKS,
 
 @pytest.mark.parametrize(("command", "arguments"), [found for found in COMMANDS if "resume=" not in found[1]])
 def test_a_command_in_the_readme_is_accepted(command: str, arguments: str) -> None:
-    commands.checked(shlex.split(arguments), command, check=lambda config: None, rewrite=list)
+    hydra_app.checked(shlex.split(arguments), command, check=lambda config: None, rewrite=list)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from digitnet import checkpoints, evaluate, recording, train
+from digitnet import evaluate, train
+from digitnet.checkpoints import checkpoint_format
+from digitnet.training import recording
 from tests.conftest import FAST, SLIM, Run, spawn
 from tests.faults.child import Forks
 
@@ -216,17 +218,17 @@ def test_a_cut_between_the_two_checkpoints_loses_nothing(
 ) -> None:
     options = ("model=mlp", "debug=fast", "trainer.max_epochs=3", "test=false")
     run(train, *options, "hydra.run.dir=whole")
-    write = checkpoints.write
+    write = checkpoint_format.write
 
     def cut(path: Path, content: bytes) -> None:
         if path.name == "last.ckpt" and torch.load(tmp_path / "cut/checkpoints/best.ckpt", weights_only=True)["epoch"]:
             raise RuntimeError("power cut")
         write(path, content)
 
-    monkeypatch.setattr(checkpoints, "write", cut)
+    monkeypatch.setattr(checkpoint_format, "write", cut)
     with pytest.raises(RuntimeError, match="power cut"):
         run(train, *options, "hydra.run.dir=cut")
-    monkeypatch.setattr(checkpoints, "write", write)
+    monkeypatch.setattr(checkpoint_format, "write", write)
     assert run(train, "resume=cut").status == 0
     for name in ("best.ckpt", "last.ckpt"):
         assert same(tmp_path / "whole" / "checkpoints" / name, tmp_path / "cut" / "checkpoints" / name)
@@ -361,6 +363,6 @@ def test_a_failure_of_the_run_itself_is_status_1(forks: Forks, tmp_path: Path) -
 def test_without_the_check_wrong_input_would_make_a_folder(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("digitnet.commands.checked", lambda arguments, *others: (arguments, []))
+    monkeypatch.setattr("digitnet.cli.hydra_app.checked", lambda arguments, *others: (arguments, []))
     run(train, "data.batch_size=0", "hydra.run.dir=out")
     assert (tmp_path / "out").is_dir()

@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from digitnet.checkpoints.pretrained import load as load
     from digitnet.data import Augmentation as Augmentation
     from digitnet.data import MNISTDataModule as MNISTDataModule
+    from digitnet.inference.reader import read as read
     from digitnet.models import CNN as CNN
     from digitnet.models import MLP as MLP
     from digitnet.models import DigitClassifier as DigitClassifier
-    from digitnet.reading import read as read
-    from digitnet.weights import load as load
 
 __version__ = "0.1.0"
 
@@ -20,8 +20,8 @@ EXPORTS = {
     "DigitClassifier": "digitnet.models",
     "MLP": "digitnet.models",
     "MNISTDataModule": "digitnet.data",
-    "load": "digitnet.weights",
-    "read": "digitnet.reading",
+    "load": "digitnet.checkpoints.pretrained",
+    "read": "digitnet.inference.reader",
 }
 __all__ = list(EXPORTS)
 

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from digitnet import doors
+from digitnet.cli import argparse_app
 from digitnet.errors import UsageError, require
 
 # The parts that need torch or gradio are imported where they are used: `--help` does not wait for them.
 if TYPE_CHECKING:
-    from digitnet.reading import Reader, Reading
+    from digitnet.inference.reader import Reader, Reading
 
 HOST = "127.0.0.1"
 LIMIT = 20_000_000  # bytes of a photo
@@ -117,12 +117,12 @@ span { width: 4em; text-align: right; font-variant-numeric: tabular-nums; }
 
 
 def main() -> None:
-    parser = doors.Parser(
+    parser = argparse_app.Parser(
         prog="python -m digitnet.demo", description="A page to draw digits on, for this machine only."
     )
     parser.add_argument("--port", type=int, default=7860, help="of the page; 0 for any free one (default: 7860)")
     parser.add_argument("--run", metavar="DIR_OR_CKPT", help="a model of your own, beside the two that come along")
-    doors.run(parser, serve)
+    argparse_app.run(parser, serve)
 
 
 def serve(options: argparse.Namespace) -> None:
@@ -135,7 +135,7 @@ def serve(options: argparse.Namespace) -> None:
         raise UsageError(f"the page needs gradio ({error}): pip install 'digitnet[demo]'") from error
     import torch
 
-    from digitnet.reading import Reader, Reading
+    from digitnet.inference.reader import Reader, Reading
 
     torch.set_num_threads(1)  # for one digit, a second one only waits for the first
     readers = {name.upper(): Reader(name) for name in ("cnn", "mlp")}

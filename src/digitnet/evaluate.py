@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from digitnet import commands
+from digitnet.cli import hydra_app
 from digitnet.errors import require
 
 # The parts that need torch are imported where they are used: `--help` does not wait for them.
@@ -18,28 +18,30 @@ SAMPLES = 8  # digits a row in samples.png
 
 
 def main() -> None:
-    commands.run("evaluate", task, check)
+    hydra_app.run("evaluate", task, check)
 
 
 def check(config: DictConfig) -> None:
     """Raises UsageError if anything is missing; makes nothing."""
-    from digitnet import checkpoints, experiment
+    from digitnet.checkpoints import checkpoint_format
+    from digitnet.training import experiment
 
     require(config.run is not None, "run", "null", "a run folder, a checkpoint, cnn or mlp")
     assemble(config)
     experiment.make(config.data, "data").prepare_data()
     experiment.make_trainer(config.trainer, [])
     if config.json not in (None, "-"):
-        checkpoints.require_writable(Path(config.json).parent, "json")
+        checkpoint_format.require_writable(Path(config.json).parent, "json")
     if config.plots:
-        checkpoints.require_writable(Path(config.plots), "plots")
+        checkpoint_format.require_writable(Path(config.plots), "plots")
 
 
 def task(config: DictConfig) -> None:
     """Prints the table, and writes what was asked for."""
-    from digitnet import checkpoints, experiment, recording, weights
+    from digitnet.checkpoints import checkpoint_format, pretrained
+    from digitnet.training import experiment, recording
 
-    paths = weights.find_all(config.run)
+    paths = pretrained.find_all(config.run)
     model, data = assemble(config), experiment.make(config.data, "data")
     trainer = experiment.make_trainer(config.trainer, [])
     figures = experiment.test_figures(trainer, model, data)
@@ -52,7 +54,7 @@ def task(config: DictConfig) -> None:
     else:
         experiment.show(f"{outcome['model']}, 10,000 test images", figures)
     if config.json not in (None, "-"):
-        checkpoints.write(Path(config.json), recording.to_json(outcome).encode())
+        checkpoint_format.write(Path(config.json), recording.to_json(outcome).encode())
     if config.plots:
         draw_samples(Path(config.plots), config.seed, model.cpu(), *data.part("test"))
         if len(paths) == 1 and paths[0].suffix != ".safetensors":  # one run, one curve
@@ -61,17 +63,17 @@ def task(config: DictConfig) -> None:
 
 def assemble(config: DictConfig) -> "DigitClassifier":
     """The model to score. Raises UsageError if there is none."""
-    from digitnet import weights
+    from digitnet.checkpoints import pretrained
 
     require(isinstance(config.tta, int) and 0 <= config.tta <= 4, "tta", config.tta, "from 0 to 4 pixels")
-    return weights.load_all(config.run, config.tta)
+    return pretrained.load_all(config.run, config.tta)
 
 
 def draw_samples(folder: Path, seed: int, model: "DigitClassifier", images: "Tensor", labels: "Tensor") -> None:
     """samples.png: the first digits of the test set above random ones."""
     import torch
 
-    from digitnet import figures
+    from digitnet import plots
 
     random = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     chosen = torch.cat([torch.arange(SAMPLES), random[:SAMPLES]])
@@ -79,20 +81,21 @@ def draw_samples(folder: Path, seed: int, model: "DigitClassifier", images: "Ten
     with torch.inference_mode():
         probabilities = model.eval()(images).softmax(dim=1)
     folder.mkdir(parents=True, exist_ok=True)
-    figures.draw_predictions(images, labels, probabilities, SAMPLES).savefig(folder / "samples.png")
+    plots.draw_predictions(images, labels, probabilities, SAMPLES).savefig(folder / "samples.png")
     print(f"drawn: {folder / 'samples.png'}")
 
 
 def draw_curves(folder: Path, checkpoint: Path) -> None:
     """curves.png, up to the last epoch on file."""
-    from digitnet import checkpoints, figures
+    from digitnet import plots
+    from digitnet.checkpoints import checkpoint_format
 
     last = checkpoint.with_name("last.ckpt")
-    callbacks = checkpoints.load(last if last.is_file() else checkpoint).get("callbacks", {})
+    callbacks = checkpoint_format.load(last if last.is_file() else checkpoint).get("callbacks", {})
     if "Recorder" not in callbacks:  # trained without digitnet's command
         return
     rows = callbacks["Recorder"]["rows"]
-    figures.draw_curves(rows).savefig(folder / "curves.png")
+    plots.draw_curves(rows).savefig(folder / "curves.png")
     print(f"drawn: {folder / 'curves.png'}")
 
 

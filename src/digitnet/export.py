@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digitnet import doors
+from digitnet.cli import argparse_app
 from digitnet.errors import RunError, UsageError
 
 # The parts that need torch are imported where they are used: `--help` does not wait for them.
@@ -28,7 +28,7 @@ FORMATS: dict[str, dict[str, Any]] = {  # what their cards say
 
 
 def main() -> None:
-    parser = doors.Parser(
+    parser = argparse_app.Parser(
         prog="digitnet-export",
         description="Writes a trained model as one file, with a card beside it: FILE.onnx and FILE.onnx.json, or "
         "FILE.safetensors and FILE.json. It is run on the 10,000 test images first, and must read every digit as "
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--run", required=True, help="a run folder (its best), a checkpoint; or cnn or mlp, as shipped")
     parser.add_argument("--format", choices=FORMATS, help="what the suffix of FILE says, if left out")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE")
-    doors.run(parser, task)
+    argparse_app.run(parser, task)
 
 
 def task(options: Namespace) -> None:
@@ -47,10 +47,11 @@ def task(options: Namespace) -> None:
     import torch
     import torch.nn.functional as F
 
-    from digitnet import recording, weights
+    from digitnet.checkpoints import pretrained
     from digitnet.data import mnist
+    from digitnet.training import recording
 
-    model, (images, labels) = weights.load(options.run), mnist.load("test")
+    model, (images, labels) = pretrained.load(options.run), mnist.load("test")
     with torch.inference_mode():  # all images at once take twice the time, and half of it goes into getting the memory
         logits = torch.cat([model(part) for part in torch.split(images, 500)])
     figures = {
@@ -58,15 +59,15 @@ def task(options: Namespace) -> None:
         "test/acc": int((logits.argmax(dim=1) == labels).sum()) / len(labels),
         "test/loss": F.cross_entropy(logits.double(), labels.long()).item(),
     }
-    facts = weights.describe(model) | FORMATS[path.suffix[1:]] | figures | recording.surroundings()
+    facts = pretrained.describe(model) | FORMATS[path.suffix[1:]] | figures | recording.surroundings()
     try:
-        content = to_onnx(model, facts) if path.suffix == ".onnx" else weights.pack(model)
-        reader = open_onnx(content) if path.suffix == ".onnx" else weights.unpack(content, facts).predict_step
+        content = to_onnx(model, facts) if path.suffix == ".onnx" else pretrained.pack(model)
+        reader = open_onnx(content) if path.suffix == ".onnx" else pretrained.unpack(content, facts).predict_step
         difference = compare(reader, images, logits.softmax(dim=1))
     except Exception as error:  # torch, onnx and onnxruntime have kinds of their own
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise RunError(f"{path}: not written, the file would not be the model ({reason})") from error
-    card = weights.write(path, content, facts | {"largest difference from PyTorch": difference})
+    card = pretrained.write(path, content, facts | {"largest difference from PyTorch": difference})
     print(f"{path}: {len(content):,} bytes, {figures['test/acc']:.2%} of the test images right; its card is {card}")
 
 
@@ -81,12 +82,12 @@ def check(path: Path, kind: str) -> None:
     except ImportError as error:
         raise UsageError(f"ONNX needs a package more ({error}): pip install 'digitnet[export]'") from error
 
-    from digitnet import checkpoints, weights
+    from digitnet.checkpoints import checkpoint_format, pretrained
 
-    for file in (path, weights.card_of(path)):
+    for file in (path, pretrained.card_of(path)):
         if file.exists():
             raise UsageError(f"--output={path}: {file} exists; move it away, or choose another name")
-    checkpoints.require_writable(path.parent, "--output")
+    checkpoint_format.require_writable(path.parent, "--output")
 
 
 def to_onnx(model: "DigitClassifier", facts: dict[str, Any]) -> bytes:

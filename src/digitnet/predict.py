@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digitnet import doors, signals
+from digitnet import signals
+from digitnet.cli import argparse_app
 from digitnet.errors import UsageError, require
 
 # The parts that need torch are imported where they are used: `--help` does not wait for them.
 if TYPE_CHECKING:
-    from digitnet.reading import Reading
+    from digitnet.inference.reader import Reading
 
     Outcome = Reading | UsageError
 
@@ -22,7 +23,9 @@ ON_A_SHEET = 200  # pictures: 11,000 pixels high
 
 
 def main() -> None:
-    parser = doors.Parser(prog="digitnet-predict", description="Reads the digits in pictures: photos, scans, drawings.")
+    parser = argparse_app.Parser(
+        prog="digitnet-predict", description="Reads the digits in pictures: photos, scans, drawings."
+    )
     parser.add_argument("paths", nargs="*", type=Path, metavar="FILE_OR_FOLDER", help="pictures, folders of pictures")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--model", choices=("cnn", "mlp"), default="cnn", help="which that comes with the package")
@@ -32,12 +35,12 @@ def main() -> None:
     form.add_argument("--csv", action="store_true", help="a line a file")
     parser.add_argument("--sheet", type=Path, metavar="OUT.png", help="draws what was given, seen and thought")
     parser.add_argument("--test-digits", type=int, metavar="N", help="reads N random test images of MNIST instead")
-    doors.run(parser, task)
+    argparse_app.run(parser, task)
 
 
 def task(options: Namespace) -> None:
     if options.sheet:
-        from digitnet.checkpoints import require_writable
+        from digitnet.checkpoints.checkpoint_format import require_writable
 
         good = options.sheet.suffix == ".png" and options.sheet.parent.is_dir()
         require(good, "--sheet", options.sheet, "the name of a .png file in a folder that is there")
@@ -55,7 +58,7 @@ def task(options: Namespace) -> None:
 
 def read_pictures(options: Namespace) -> None:
     """What cannot be read is told, and the others go on."""
-    from digitnet.reading import Reader
+    from digitnet.inference.reader import Reader
 
     files = [file for path in options.paths for file in files_in(path)]
     outcomes = followed(Reader(options.run or options.model).read_files(files), len(files))
@@ -69,7 +72,7 @@ def read_pictures(options: Namespace) -> None:
         show(files, outcomes)
     failed = {file: outcome for file, outcome in zip(files, outcomes, strict=True) if isinstance(outcome, UsageError)}
     for error in failed.values():
-        doors.tell(str(error))
+        argparse_app.tell(str(error))
     if options.sheet:
         draw_sheet(options.sheet, files, outcomes)
     if len(failed) == len(files) or not failed.keys().isdisjoint(options.paths):
@@ -134,7 +137,7 @@ def write_csv(files: "Sequence[Path]", outcomes: "Sequence[Outcome]") -> None:
 
 def show(files: "Sequence[Path]", outcomes: "Sequence[Outcome]") -> None:
     """A table."""
-    from digitnet.photos.files import printable
+    from digitnet.inference.photos.image_io import printable
 
     rows = []
     for file, outcome in zip(files, outcomes, strict=True):
@@ -163,8 +166,8 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 
 def draw_sheet(path: Path, files: "Sequence[Path]", outcomes: "Sequence[Outcome]") -> None:
     """The first pictures, with what was seen of them."""
-    from digitnet import figures
-    from digitnet.photos.files import load, printable
+    from digitnet import plots
+    from digitnet.inference.photos.image_io import load, printable
 
     read = [
         (file, outcome) for file, outcome in zip(files, outcomes, strict=True) if not isinstance(outcome, UsageError)
@@ -172,8 +175,8 @@ def draw_sheet(path: Path, files: "Sequence[Path]", outcomes: "Sequence[Outcome]
     cells = []
     for file, outcome in read[:ON_A_SHEET]:
         seen = (outcome.largest.image, outcome.largest.probabilities) if outcome.largest else (None, None)
-        cells.append(figures.Cell(printable(file.name), outcome.answer, load(file), *seen))
-    figures.draw_sheet(cells).savefig(path)
+        cells.append(plots.Cell(printable(file.name), outcome.answer, load(file), *seen))
+    plots.draw_sheet(cells).savefig(path)
     print(f"drawn: {path}", file=sys.stderr)
 
 
@@ -181,9 +184,9 @@ def read_test_digits(options: Namespace) -> None:
     """Predicted and actual of digits drawn at random from the test images."""
     import torch
 
-    from digitnet import figures
+    from digitnet import plots
     from digitnet.data import mnist
-    from digitnet.reading import Reader
+    from digitnet.inference.reader import Reader
 
     images, labels = mnist.load("test")
     chosen = torch.randperm(len(images))[: options.test_digits]
@@ -195,7 +198,7 @@ def read_test_digits(options: Namespace) -> None:
     print_table(("test image", "Predicted", "Actual", "confidence", ""), rows)
     if options.sheet:
         drawn = chosen[:ON_A_SHEET]
-        figures.draw_predictions(images[drawn], labels[drawn], probabilities[:ON_A_SHEET]).savefig(options.sheet)
+        plots.draw_predictions(images[drawn], labels[drawn], probabilities[:ON_A_SHEET]).savefig(options.sheet)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from digitnet import commands
+from digitnet.cli import hydra_app
 from digitnet.errors import UsageError, require
 
 # The parts that need torch are imported where they are used: `--help` does not wait for them.
@@ -22,12 +22,12 @@ FOREIGN = r"^~?hydra|_target_\W++(?!digitnet\.|lightning\.)"
 
 
 def main() -> None:
-    commands.run("train", task, check, rewrite=with_recorded, hold=alone)
+    hydra_app.run("train", task, check, rewrite=with_recorded, hold=alone)
 
 
 def task(config: DictConfig) -> float | None:
     """Returns what a sweep compares: the best validation accuracy, or None without validation."""
-    from digitnet import experiment
+    from digitnet.training import experiment
 
     test = config.test if config.test is not None else HydraConfig.get().mode == RunMode.RUN
     figure: float | None = experiment.run(config, test).get("val/acc")
@@ -36,18 +36,19 @@ def task(config: DictConfig) -> float | None:
 
 def check(config: DictConfig) -> None:
     """Tries everything that a run needs and leaves no trace. Raises UsageError."""
-    from digitnet import checkpoints, experiment
+    from digitnet.checkpoints import checkpoint_format
+    from digitnet.training import experiment
 
     sweep, folder = config.hydra.mode == RunMode.MULTIRUN, Path(config.folder)
     require(config.test in (None, True, False), "test", config.test, "true, false or null")
     require(config.compile in (True, False), "compile", config.compile, "true or false")
     require(not (sweep and config.resume), "resume", config.resume, "given to one run, not to a sweep")
-    checkpoints.require_writable(folder, commands.place(config))
+    checkpoint_format.require_writable(folder, hydra_app.place(config))
     require_free(config)
     data, model, trainer, _ = experiment.build(config)
     data.prepare_data()
     if last := experiment.checkpoint_to_resume(config):
-        checkpoint = checkpoints.load(last)
+        checkpoint = checkpoint_format.load(last)
         if not {"loops", "callbacks", "optimizer_states"} <= set(checkpoint):
             raise UsageError(f"{last}: holds a network and no run to go on with")
         require_as_it_began(config, folder)
@@ -64,9 +65,9 @@ def check(config: DictConfig) -> None:
 @contextmanager
 def alone(configs: list[DictConfig]) -> Iterator[None]:
     """Keeps others out of the folder of the run or sweep, and looks again: since the check it was anybody's."""
-    from digitnet import experiment
+    from digitnet.training import experiment
 
-    with experiment.only_one(Path(OmegaConf.select(configs[0], commands.place(configs[0])))):
+    with experiment.only_one(Path(OmegaConf.select(configs[0], hydra_app.place(configs[0])))):
         for config in configs:
             require_free(config)
             if config.resume and experiment.found(config):

@@ -16,7 +16,11 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-from digitnet import evaluate, experiment, figures, train  # noqa: F401 (imported once, for all forks)
+from digitnet import (
+    evaluate,
+    plots,  # noqa: F401 (imported once, for all forks)
+    train,
+)
 from digitnet.data import mnist
 
 mnist.load("train"), mnist.load("test")
@@ -130,7 +134,7 @@ class Give:
         return self.value
 
 
-NO_FIGURES = Sabotage("digitnet.experiment:add_mistakes", 0, Give(), instead=True)  # half the time of a trial
+NO_FIGURES = Sabotage("digitnet.training.experiment:add_mistakes", 0, Give(), instead=True)  # half the time of a trial
 
 
 def main(command: str, arguments: Sequence[str], folder: Path, sabotages: Sequence[Sabotage]) -> None:

@@ -16,7 +16,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from digitnet import checkpoints, recording
+from digitnet.checkpoints import checkpoint_format
+from digitnet.training import recording
 from tests.faults.child import TINY, Forks, Sabotage, Send
 
 Stopped = Callable[[int], Path]
@@ -70,12 +71,12 @@ def stopped(stopped_once: Stopped, tmp_path: Path) -> Stopped:
 
 
 def stop_at(step: int, number: int = signal.SIGTERM) -> Sabotage:
-    return Sabotage("digitnet.recording:Recorder.on_train_batch_end", step, Send(number))
+    return Sabotage("digitnet.training.recording:Recorder.on_train_batch_end", step, Send(number))
 
 
 def state(run: Path) -> dict[str, Any]:
     """All that a run leaves but its times: checkpoints entire, the table, the curves, the outcome."""
-    files = {name: timeless(checkpoints.load(run / "checkpoints" / name)) for name in ("best.ckpt", "last.ckpt")}
+    files = {name: timeless(checkpoint_format.load(run / "checkpoints" / name)) for name in ("best.ckpt", "last.ckpt")}
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
     curves = {tag: [(p.step, p.value) for p in events.Scalars(tag)] for tag in sorted(events.Tags()["scalars"])}
     rows = [timeless(row) for row in recording.read_csv(run / "metrics.csv")]

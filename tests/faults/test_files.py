@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from digitnet import checkpoints
+from digitnet.checkpoints import checkpoint_format
 from tests.faults.child import TINY, Action, Ended, Fail, Forks, Give, Rest, Sabotage, Send, Wait
 from tests.faults.conftest import Stopped, contents, difference, leftovers, state, stop_at, trials, without_curves
 from tests.faults.test_resume import resume
@@ -58,7 +58,7 @@ class Torn:
 def whole_files(run: Path) -> int:
     """How many checkpoints there are; each can be read to the last byte."""
     found = list((run / "checkpoints").glob("*.ckpt"))
-    return len([checkpoints.load(path) for path in found])
+    return len([checkpoint_format.load(path) for path in found])
 
 
 SHARES = [(share / 25, nth) for nth in (1, 4) for share in range(25)]
@@ -98,15 +98,15 @@ class WriteInPlace:
 
 
 def in_place(halfway: Action) -> Sabotage:
-    return Sabotage("digitnet.checkpoints:write", 0, WriteInPlace(halfway), instead=True)
+    return Sabotage("digitnet.checkpoints.checkpoint_format:write", 0, WriteInPlace(halfway), instead=True)
 
 
 @pytest.mark.parametrize("halfway", [Send(signal.SIGKILL), Fail(errno.ENOSPC)], ids=["kill", "full disk"])
 def test_without_staging_it_destroys_the_file(halfway: Action, stopped: Stopped, forks: Forks, tmp_path: Path) -> None:
     stopped(3)
     assert forks.run("train", "resume=out", folder=tmp_path, sabotages=[in_place(halfway)]).status != 0
-    with pytest.raises(checkpoints.UsageError):
-        checkpoints.load(tmp_path / "out" / "checkpoints" / "last.ckpt")
+    with pytest.raises(checkpoint_format.UsageError):
+        checkpoint_format.load(tmp_path / "out" / "checkpoints" / "last.ckpt")
 
 
 class FailsWriting:
@@ -177,7 +177,7 @@ def training(forks: Forks, folder: Path, *sabotages: Sabotage) -> Iterator[Any]:
 
 
 def steps_seen(run: Path, reads: int) -> set[int]:
-    return {checkpoints.load(run / "checkpoints" / "last.ckpt")["global_step"] for _ in range(reads)}
+    return {checkpoint_format.load(run / "checkpoints" / "last.ckpt")["global_step"] for _ in range(reads)}
 
 
 @pytest.mark.parametrize("reads", trials((100, 1000), fast=(100,)))
@@ -188,7 +188,7 @@ def test_a_reader_never_sees_a_torn_checkpoint(reads: int, forks: Forks, tmp_pat
 
 
 def test_without_staging_a_reader_sees_one(forks: Forks, tmp_path: Path) -> None:
-    with training(forks, tmp_path, in_place(Rest(0.01))), pytest.raises(checkpoints.UsageError):
+    with training(forks, tmp_path, in_place(Rest(0.01))), pytest.raises(checkpoint_format.UsageError):
         steps_seen(tmp_path / "out", 1000)
 
 
@@ -207,7 +207,7 @@ def test_two_trainers_do_not_share_a_folder(forks: Forks, tmp_path: Path) -> Non
 
 
 def test_without_the_lock_they_do(forks: Forks, tmp_path: Path) -> None:
-    off = Sabotage("digitnet.experiment:only_one", 0, Give(nullcontext()), instead=True)
+    off = Sabotage("digitnet.training.experiment:only_one", 0, Give(nullcontext()), instead=True)
     (tmp_path / "second").mkdir()
     with training(forks, tmp_path) as first:
         os.kill(first.pid, signal.SIGSTOP)  # or what one writes may be what the other clears away, and end it

@@ -9,9 +9,9 @@ import hydra
 import pytest
 
 from digitnet import train
+from digitnet.cli.override_validation import all_keys
 from digitnet.data import mnist
 from digitnet.errors import UsageError
-from digitnet.overrides import all_keys
 from tests.conftest import Run, spawn
 from tests.faults.conftest import trials
 from tests.faults.test_checkpoints import flip, truncate

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from digitnet.errors import UsageError
-from digitnet.photos.files import load
+from digitnet.inference.photos.image_io import load
 from tests.faults.conftest import trials
 from tests.faults.test_checkpoints import flip, truncate
-from tests.photos.test_files import drawing, turned
+from tests.inference.photos.test_image_io import drawing, turned
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 

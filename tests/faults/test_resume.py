@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import torch
 
-from digitnet import checkpoints, recording
+from digitnet.checkpoints import checkpoint_format
 from digitnet.data import Augmentation
+from digitnet.training import recording
 from tests.conftest import spawn
 from tests.faults.child import STEPS, STEPS_AN_EPOCH, TINY, Alarm, Ended, Forks, Give, Sabotage, Send
 from tests.faults.conftest import Stopped, contents, difference, leftovers, state, stop_at, trials, without_curves
@@ -36,7 +37,7 @@ def test_stopped_after_any_step(step: int, forks: Forks, whole: dict[str, Any], 
     assert stopped.status == 143, stopped.err
     if step < STEPS:
         assert f"stopped at step {step}; resume=out" in stopped.err
-    assert checkpoints.load(tmp_path / "out" / "checkpoints" / "last.ckpt")["global_step"] == step
+    assert checkpoint_format.load(tmp_path / "out" / "checkpoints" / "last.ckpt")["global_step"] == step
     assert resume(forks, tmp_path).status == 0
     assert difference(state(tmp_path / "out"), whole) == ""
 
@@ -44,7 +45,8 @@ def test_stopped_after_any_step(step: int, forks: Forks, whole: dict[str, Any], 
 def test_a_step_changes_the_weights(stopped_once: Stopped) -> None:
     """Or all of the above would hold of a run that learns nothing."""
     before, after = (
-        checkpoints.load(stopped_once(step) / "checkpoints" / "last.ckpt")["current_model_state"] for step in (11, 12)
+        checkpoint_format.load(stopped_once(step) / "checkpoints" / "last.ckpt")["current_model_state"]
+        for step in (11, 12)
     )
     assert not any(torch.equal(before[name], after[name]) for name in before)
 
@@ -52,8 +54,8 @@ def test_a_step_changes_the_weights(stopped_once: Stopped) -> None:
 @pytest.mark.parametrize(
     ("guard", "gives"),
     [
-        ("digitnet.data.batches:Batches.first_step", 0),
-        ("digitnet.data.batches:reseed", None),
+        ("digitnet.data.loader:Batches.first_step", 0),
+        ("digitnet.data.loader:reseed", None),
         ("digitnet.models.classifier:DigitClassifier.on_load_checkpoint", None),
         ("lightning.pytorch.callbacks:EMAWeightAveraging.on_load_checkpoint", None),
     ],
@@ -83,7 +85,7 @@ def test_killed_at_a_random_moment(
     delay = random.Random(seed).uniform(0.001, took["train/seconds"] + took["test/seconds"])
 
     def killed(delay: float) -> bool:
-        alarm = Sabotage("digitnet.recording:Recorder.on_train_start", 1, Alarm(delay))
+        alarm = Sabotage("digitnet.training.recording:Recorder.on_train_start", 1, Alarm(delay))
         ended = forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[alarm])
         assert ended.status in (-signal.SIGALRM, 0), ended.err
         return ended.status != 0
@@ -99,7 +101,7 @@ def test_killed_at_a_random_moment(
 
 def test_killed_before_the_last_row_is_in_the_table(forks: Forks, whole: dict[str, Any], tmp_path: Path) -> None:
     """The checkpoint has it by then, and no epoch is left to be trained."""
-    third = Sabotage("digitnet.recording:write_csv", 3, Send(signal.SIGKILL))
+    third = Sabotage("digitnet.training.recording:write_csv", 3, Send(signal.SIGKILL))
     assert forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[third]).status == -9
     assert len(recording.read_csv(tmp_path / "out" / "metrics.csv")) == 2
     assert resume(forks, tmp_path).status == 0
@@ -133,7 +135,7 @@ def test_the_real_command_killed_by_sigkill(seed: int, whole: dict[str, Any], tm
 def test_killed_after_every_epoch(epochs: int, forks: Forks, tmp_path: Path) -> None:
     options = (*TINY, f"trainer.max_epochs={epochs}")
     assert forks.run("train", *options, "hydra.run.dir=whole", folder=tmp_path).status == 0
-    after_the_saves = Sabotage("digitnet.recording:describe", 1, Send(signal.SIGKILL))
+    after_the_saves = Sabotage("digitnet.training.recording:describe", 1, Send(signal.SIGKILL))
     assert forks.run("train", *options, "hydra.run.dir=out", folder=tmp_path, sabotages=[after_the_saves]).status == -9
     for _ in range(epochs - 1):
         assert resume(forks, tmp_path, (after_the_saves,)).status == -9
@@ -160,7 +162,9 @@ def epochs_seen(step: int, forks: Forks, folder: Path, *guards_off: Sabotage) ->
     """Which images, how often, in each epoch of a run that was stopped after a step and gone on with."""
     ledger = Ledger(folder / "ledger")
     entries = Sabotage("digitnet.data.augmentation:Augmentation.__call__", 0, ledger)
-    quiet = Sabotage("digitnet.tensorboard:TensorBoardReport.on_train_start", 0, Give(), instead=True)  # looks at one
+    quiet = Sabotage(
+        "digitnet.training.callbacks.tensorboard:TensorBoardReport.on_train_start", 0, Give(), instead=True
+    )  # looks at one
     sabotages = (entries, quiet, *guards_off)
     forks.run("train", *TINY, "hydra.run.dir=out", folder=folder, sabotages=[stop_at(step), *sabotages])
     assert resume(forks, folder, sabotages).status == 0
@@ -176,7 +180,7 @@ def test_each_image_comes_once_an_epoch_whatever_stops_the_run(step: int, forks:
 
 
 def test_without_the_position_of_the_loader_some_come_twice(forks: Forks, tmp_path: Path) -> None:
-    off = Sabotage("digitnet.data.batches:Batches.first_step", 0, Give(0), instead=True)
+    off = Sabotage("digitnet.data.loader:Batches.first_step", 0, Give(0), instead=True)
     first, *others = epochs_seen(3, forks, tmp_path, off)
     assert any(epoch != first for epoch in others)
 
@@ -227,7 +231,7 @@ def test_a_run_that_has_stopped_by_itself_is_finished(
 
 
 def test_a_run_that_has_stopped_by_itself_need_only_be_scored(early: Path, forks: Forks, tmp_path: Path) -> None:
-    signalled = Sabotage("digitnet.recording:to_json", 1, Send(signal.SIGTERM))
+    signalled = Sabotage("digitnet.training.recording:to_json", 1, Send(signal.SIGTERM))
     words = (*TINY, IMPATIENT, "test=false", "hydra.run.dir=out")
     assert forks.run("train", *words, folder=tmp_path, sabotages=[signalled]).status == 143
     assert resume(forks, tmp_path).status == 0
@@ -255,7 +259,7 @@ def test_a_run_that_has_stopped_by_itself_goes_on_when_told_to(
 def test_without_a_memory_of_it_a_run_that_has_stopped_by_itself_trains_on(
     stopped_early: Path, forks: Forks, tmp_path: Path
 ) -> None:
-    off = Sabotage("digitnet.recording:Recorder.on_fit_start", 0, Give(), instead=True)
+    off = Sabotage("digitnet.training.recording:Recorder.on_fit_start", 0, Give(), instead=True)
     assert forks.run("train", "resume=out", "test=true", folder=tmp_path, sabotages=[off]).status == 0
     assert len(recording.read_csv(stopped_early / "metrics.csv")) == 3
 

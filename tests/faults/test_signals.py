@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from digitnet import checkpoints
+from digitnet.checkpoints import checkpoint_format
 from tests.faults.child import TINY, Forks, Give, Sabotage, Send
 from tests.faults.conftest import difference, leftovers, state, trials, without_curves
 from tests.faults.test_files import whole_files
@@ -19,12 +19,12 @@ from tests.faults.test_resume import resume
 # Where the signal comes: a function, and which call of it.
 PLACES = {
     "set-up": ("digitnet.data.datamodule:MNISTDataModule.prepare_data", 1),
-    "fit's set-up": ("digitnet.tensorboard:TensorBoardReport.setup", 1),
+    "fit's set-up": ("digitnet.training.callbacks.tensorboard:TensorBoardReport.setup", 1),
     "train": ("digitnet.models.classifier:DigitClassifier.training_step", 12),
     "validation": ("digitnet.models.classifier:DigitClassifier.validation_step", 2),
-    "save": ("digitnet.checkpoints:sealed", 2),
+    "save": ("digitnet.checkpoints.checkpoint_format:sealed", 2),
     "test": ("digitnet.models.classifier:DigitClassifier.test_step", 3),
-    "outcome": ("digitnet.recording:to_json", 1),
+    "outcome": ("digitnet.training.recording:to_json", 1),
 }
 SENT = {"SIGTERM": (15,), "SIGINT": (2,), "SIGTERM twice": (15, 15), "SIGINT, SIGTERM": (2, 15)}
 CASES = [(place, sent) for place in PLACES for sent in SENT]
@@ -90,7 +90,7 @@ def test_the_real_command_as_it_comes_stops_within_five_seconds(number: int, tmp
         process.send_signal(number)
         assert process.wait(60) == 128 + number
     assert time.perf_counter() - sent < 5
-    last = checkpoints.load(tmp_path / "out" / "checkpoints" / "last.ckpt")
+    last = checkpoint_format.load(tmp_path / "out" / "checkpoints" / "last.ckpt")
     assert f"stopped at step {last['global_step']}; resume=out" in (tmp_path / "log").read_text()
 
 
@@ -139,7 +139,7 @@ class Forgetful:
 
 def test_without_a_memory_of_failures_only_the_first_is_named(forks: Forks, tmp_path: Path) -> None:
     sweep = ("-m", *TINY, "optimizer.name=sgd", f"optimizer.lr={FAILING[0]}", "hydra.sweep.dir=sweep")
-    off = Sabotage("digitnet.commands:remembering", 0, Forgetful(), instead=True)
+    off = Sabotage("digitnet.cli.hydra_app:remembering", 0, Forgetful(), instead=True)
     told = forks.run("train", *sweep, folder=tmp_path, sabotages=[off]).err
     assert told.count("diverged") == 1
     assert "1e+35" not in told

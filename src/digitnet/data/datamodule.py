@@ -9,7 +9,7 @@ from torch import Tensor
 
 from digitnet.data import mnist
 from digitnet.data.augmentation import Augmentation
-from digitnet.data.batches import Batches
+from digitnet.data.loader import Batches
 from digitnet.errors import require
 
 EVAL_BATCH_SIZE = 1000  # without gradients a bigger batch is faster; it changes no figure

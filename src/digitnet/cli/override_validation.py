@@ -84,7 +84,7 @@ def part_called(name: str) -> Any:
     from lightning.pytorch import accelerators, loggers, plugins, profilers, strategies
 
     import digitnet
-    from digitnet import weights
+    from digitnet.checkpoints import pretrained
     from digitnet.models import Distillation
 
     ours = (L.LightningModule, L.LightningDataModule, L.Trainer, digitnet.Augmentation, Distillation)
@@ -94,7 +94,7 @@ def part_called(name: str) -> Any:
         target = pkgutil.resolve_name(name)
     except Exception as error:
         raise UsageError(f"_target_={name}: cannot be imported") from error
-    if not (target is weights.load_all or (inspect.isclass(target) and issubclass(target, kinds))):
+    if not (target is pretrained.load_all or (inspect.isclass(target) and issubclass(target, kinds))):
         raise UsageError(f"_target_={name}: is no model, data module, callback, logger or other part of a Trainer")
     return target
 

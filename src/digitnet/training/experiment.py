@@ -23,11 +23,13 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from digitnet import checkpoints, recording, signals
+from digitnet import signals
+from digitnet.checkpoints import checkpoint_format
 from digitnet.data import Augmentation, MNISTDataModule
 from digitnet.errors import RunError, UsageError
 from digitnet.models import DigitClassifier
-from digitnet.tensorboard import TensorBoardReport, add_mistakes, add_outcome
+from digitnet.training import recording
+from digitnet.training.callbacks.tensorboard import TensorBoardReport, add_mistakes, add_outcome
 
 Outcome = dict[str, Any]
 
@@ -64,7 +66,7 @@ def make_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
     bars = [TQDMProgressBar(refresh_rate=20)] if progress else []
     given = {
         "callbacks": [*callbacks, *bars, *as_list(trainer.keywords.get("callbacks"))],
-        "plugins": [checkpoints.AtomicCheckpointIO(), *as_list(trainer.keywords.get("plugins"))],
+        "plugins": [checkpoint_format.AtomicCheckpointIO(), *as_list(trainer.keywords.get("plugins"))],
         "enable_progress_bar": progress,
         "enable_model_summary": False,  # `run` prints it; a callback would be called six times a step
     }
@@ -110,7 +112,7 @@ def run(config: DictConfig, test: bool) -> Outcome:
     In a sweep that is started again, a job that was finished returns what it had found.
     """
     with only_one(Path(config.folder)):
-        checkpoints.sweep_leftovers(Path(config.folder))
+        checkpoint_format.sweep_leftovers(Path(config.folder))
         return found(config) or fit_and_score(config, test)
 
 
@@ -139,7 +141,7 @@ def found(config: DictConfig) -> Outcome | None:
         return None  # of no use to anyone; the run is scored again
     if config.test and "test/acc" not in outcome:
         return None
-    checkpoint = checkpoints.load(last)
+    checkpoint = checkpoint_format.load(last)
     epochs, steps = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"], checkpoint["global_step"]
     limits = (config.trainer.get("max_epochs") or -1, epochs), (config.trainer.get("max_steps") or -1, steps)
     over = any(0 < limit <= done for limit, done in limits)
@@ -158,14 +160,14 @@ def fit_and_score(config: DictConfig, test: bool) -> Outcome:
     last = checkpoint_to_resume(config)
     if "TensorBoardLogger" in str(config.trainer.get("logger")):
         # Of what was logged after this checkpoint, or before there was any, the curves forget all.
-        step = checkpoints.load(last)["global_step"] + 1 if last else 0
+        step = checkpoint_format.load(last)["global_step"] + 1 if last else 0
         OmegaConf.update(config, "trainer.logger.purge_step", step, force_add=True)
     data, model, trainer, recorder = build(config)
     if trainer.is_global_zero and config.trainer.get("enable_model_summary", True):
         print(ModelSummary(model, max_depth=2))
     fit(trainer, model, data, last, Path(config.folder))
     trainer.strategy.barrier()  # the first process may still be writing
-    model.load_state_dict(checkpoints.load(recorder.best_path)["state_dict"])
+    model.load_state_dict(checkpoint_format.load(recorder.best_path)["state_dict"])
     model.eval()  # Lightning leaves it as it was trained, with dropout
     outcome: Outcome = {
         "model": type(model).__name__,
@@ -199,7 +201,7 @@ def report(
 ) -> None:
     """metrics.json, what TensorBoard shows of a finished run, and the end of the command's output."""
     folder = Path(config.folder)
-    checkpoints.write(folder / "metrics.json", recording.to_json(outcome | recording.surroundings()).encode())
+    checkpoint_format.write(folder / "metrics.json", recording.to_json(outcome | recording.surroundings()).encode())
     add_outcome(trainer, settings(model, data, config), outcome)
     if data.val_size:
         add_mistakes(trainer, model, *data.part("val"))

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 from skimage.morphology import skeletonize
 
-from digitnet.photos.light import Gray, Mask
+from digitnet.inference.photos.ink import Gray, Mask
 
 THIN, USUAL = 1.2, 2.4  # pixels: no MNIST digit is written with a finer pen; what it is made then
 

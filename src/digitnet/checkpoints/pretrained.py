@@ -9,12 +9,12 @@ from typing import Any
 from safetensors.torch import load as parse
 from safetensors.torch import save
 
-from digitnet import checkpoints
+from digitnet.checkpoints import checkpoint_format
 from digitnet.errors import UsageError
 from digitnet.models import MODELS, DigitClassifier, Ensemble
 from digitnet.models.classifier import is_finite
 
-FOLDER = Path(__file__).parent / "models" / "files"  # NAME.safetensors, and NAME.json: how it was made
+FOLDER = Path(__file__).parents[1] / "models" / "pretrained"  # NAME.safetensors, and NAME.json: how it was made
 CARD_LIMIT = 2**20  # bytes
 
 
@@ -26,7 +26,7 @@ def shipped() -> dict[str, Path]:
 
 def find(source: str | Path) -> Path:
     """The file meant by the name of a shipped model, a run folder (its best), a checkpoint or an export."""
-    return shipped().get(str(source)) or checkpoints.find(Path(source))
+    return shipped().get(str(source)) or checkpoint_format.find(Path(source))
 
 
 def find_all(source: str | Path) -> list[Path]:
@@ -43,7 +43,7 @@ def load(source: str | Path) -> DigitClassifier:
     It is in evaluation mode, on the CPU. Raises UsageError if there is no such model.
     """
     path = find(source)
-    return restore(path) if path.suffix == ".safetensors" else checkpoints.restore(path)
+    return restore(path) if path.suffix == ".safetensors" else checkpoint_format.restore(path)
 
 
 def load_all(source: str | Path, shift: int = 0) -> DigitClassifier:
@@ -57,7 +57,7 @@ def load_all(source: str | Path, shift: int = 0) -> DigitClassifier:
 def restore(path: Path) -> DigitClassifier:
     """The model in a file of `write`, with its card beside it; runs no code from either."""
     try:
-        content, card = read(path, checkpoints.LIMIT), json.loads(read(card_of(path), CARD_LIMIT))
+        content, card = read(path, checkpoint_format.LIMIT), json.loads(read(card_of(path), CARD_LIMIT))
         if card["sha256"] != digest(content):
             raise ValueError(f"damaged, or {card_of(path).name} is another's: its SHA-256 is another")
         return unpack(content, card)
@@ -78,7 +78,7 @@ def unpack(content: bytes, card: dict[str, Any]) -> DigitClassifier:
     """Raises what torch and safetensors do if the weights are not those of the card's model, ValueError besides."""
     if card["model"] not in MODELS:
         raise ValueError(f"holds a {card['model']}, but digitnet.models.MODELS knows only {', '.join(MODELS)}")
-    model = checkpoints.rebuild(card["model"], card["hyper_parameters"], parse(content))
+    model = checkpoint_format.rebuild(card["model"], card["hyper_parameters"], parse(content))
     if not is_finite(model.state_dict().values()):
         raise ValueError("its weights are not finite numbers")
     if known := card.get("calibration"):
@@ -110,8 +110,8 @@ def digest(content: bytes) -> str:
 def write(path: Path, content: bytes, card: dict[str, Any]) -> Path:
     """The file, then its card, which vouches for it and is returned."""
     text = json.dumps(card | {"sha256": digest(content)}, indent=2) + "\n"
-    checkpoints.write(path, content)
-    checkpoints.write(card_of(path), text.encode())
+    checkpoint_format.write(path, content)
+    checkpoint_format.write(card_of(path), text.encode())
     return card_of(path)
 
 

@@ -19,7 +19,7 @@ import pytest
 from PIL import ExifTags, Image, ImageDraw, ImageFile
 
 from digitnet.errors import UsageError
-from digitnet.photos.files import SIDE, Picture, load
+from digitnet.inference.photos.image_io import SIDE, Picture, load
 
 ROUNDING = 1 / 255 + 1e-6
 linux = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for the memory")
@@ -247,7 +247,7 @@ class Child:
 CHILD = """
 import json, re, sys, time
 from pathlib import Path
-from digitnet.photos.files import load
+from digitnet.inference.photos.image_io import load
 
 def answer(path):
     try:

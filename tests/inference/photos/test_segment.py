@@ -18,12 +18,12 @@ from scipy import ndimage
 from skimage.measure import euler_number
 
 from digitnet.data import mnist
-from digitnet.photos.files import load
-from digitnet.photos.ink import Found, find_digits
-from digitnet.photos.mnist import THIN
-from digitnet.reading import Reader
+from digitnet.inference.photos.image_io import load
+from digitnet.inference.photos.normalize import THIN
+from digitnet.inference.photos.segment import Found, find_digits
+from digitnet.inference.reader import Reader
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 IMAGES = mnist.load("test")[0].numpy()
 LABELS = mnist.load("test")[1].numpy()
 
@@ -364,5 +364,7 @@ def test_nearly_all_photographs_are_read(readers: dict[str, Reader], monkeypatch
 
 
 def test_finding_digits_needs_no_torch() -> None:
-    code = "import sys, digitnet.photos.many; assert 'torch' not in sys.modules and 'numpy' in sys.modules"
+    code = (
+        "import sys, digitnet.inference.photos.parallel; assert 'torch' not in sys.modules and 'numpy' in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from digitnet import checkpoints, evaluate, train
+from digitnet import evaluate, train
+from digitnet.checkpoints import checkpoint_format
 from tests.conftest import SLIM, Run
 
 SMALL = (*SLIM, "averaging=ema", "averaging.decay=0.9", "trainer.max_epochs=2", "trainer.log_every_n_steps=1",
@@ -15,7 +16,7 @@ SMALL = (*SLIM, "averaging=ema", "averaging.decay=0.9", "trainer.max_epochs=2", 
 def test_weights_and_batch_norm_figures_are_averaged(run: Run, tmp_path: Path) -> None:
     done = run(train, *SMALL, "hydra.run.dir=out")
     assert done.status == 0, done.err
-    checkpoint = checkpoints.load(tmp_path / "out" / "checkpoints" / "last.ckpt")
+    checkpoint = checkpoint_format.load(tmp_path / "out" / "checkpoints" / "last.ckpt")
     average, current = checkpoint["state_dict"], checkpoint["current_model_state"]
     assert not any(torch.equal(average[name], current[name]) for name in ("net.0.weight", "net.1.running_mean"))
 
@@ -31,6 +32,6 @@ def test_a_resumed_run_ends_where_one_that_never_stopped_does(run: Run, tmp_path
     assert run(train, *plan, "hydra.run.dir=whole").status == 0
     assert run(train, *plan, "trainer.max_epochs=1", "hydra.run.dir=cut").status == 0
     assert run(train, "resume=cut", "trainer.max_epochs=2").status == 0
-    whole, cut = (checkpoints.load(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("whole", "cut"))
+    whole, cut = (checkpoint_format.load(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("whole", "cut"))
     for kind in ("state_dict", "current_model_state"):
         assert all(torch.equal(whole[kind][name], cut[kind][name]) for name in whole[kind])

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from digitnet.photos.files import Picture
-from digitnet.photos.light import Gray, Mask, find_ink, find_strokes
-from digitnet.photos.mnist import to_mnist
+from digitnet.inference.photos.image_io import Picture
+from digitnet.inference.photos.ink import Gray, Mask, find_ink, find_strokes
+from digitnet.inference.photos.normalize import to_mnist
 
 GLANCE = 240  # pixels of the longest side, more or less, that show most digits
 CLEAR = 60  # pixels of height there, three times what is made of it: others are looked at more closely

@@ -9,7 +9,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from digitnet import figures, recording, train
+from digitnet import plots, train
+from digitnet.training import recording
 from tests.conftest import SLIM, Run, call
 
 HPARAMS = "_hparams_/session_start_info"
@@ -74,8 +75,8 @@ def test_the_confusion_matrix_is_that_of_the_validation_accuracy(
 ) -> None:
     """Not that of the network with dropout, as Lightning leaves it after training."""
     drawn: list[torch.Tensor] = []
-    draw = figures.draw_confusion
-    monkeypatch.setattr(figures, "draw_confusion", lambda confusion: drawn.append(confusion) or draw(confusion))
+    draw = plots.draw_confusion
+    monkeypatch.setattr(plots, "draw_confusion", lambda confusion: drawn.append(confusion) or draw(confusion))
     few = (
         "trainer.max_epochs=1",
         "data.train_size=2560",

@@ -9,8 +9,8 @@ import lightning as L
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from digitnet.cli.override_validation import all_keys, check_key, check_types, fits, parameters, suggest
 from digitnet.errors import UsageError
-from digitnet.overrides import all_keys, check_key, check_types, fits, parameters, suggest
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from digitnet import signals
 from digitnet.errors import RunError, UsageError
-from digitnet.photos.files import load
-from digitnet.photos.ink import Found, find_digits
+from digitnet.inference.photos.image_io import load
+from digitnet.inference.photos.segment import Found, find_digits
 
 Outcome = list[Found] | UsageError
 

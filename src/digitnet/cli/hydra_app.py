@@ -26,7 +26,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from digitnet import doors, signals
+from digitnet import signals
+from digitnet.cli import argparse_app
 from digitnet.errors import RunError, UsageError
 
 WRONG_INPUT = (UsageError, HydraException, OmegaConfBaseException)
@@ -68,7 +69,7 @@ def run(
             if show_traceback or not isinstance(failure, EXPECTED):
                 traceback.print_exception(failure)
             message, *_ = str(failure).split("Config search path")  # Hydra's list of folders says nothing to a user
-            doors.tell(f"{name}{message}")
+            argparse_app.tell(f"{name}{message}")
     if failures:
         sys.exit(2 if isinstance(failures[0][1], WRONG_INPUT) and not failures[0][0] else 1)
 
@@ -135,7 +136,7 @@ def place(config: DictConfig) -> str:
 
 def compose_checked(name: str, texts: list[str], groups: list[str], extra: list[str], number: int) -> DictConfig:
     """The config of one job, its keys and types checked. Values get `++`: Hydra knows only keys that a config lists."""
-    from digitnet.overrides import (
+    from digitnet.cli.override_validation import (
         check_key,
         check_targets,
         check_types,

@@ -14,7 +14,8 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from digitnet import checkpoints, signals
+from digitnet import signals
+from digitnet.checkpoints import checkpoint_format
 from digitnet.errors import RunError
 from digitnet.models import DigitClassifier
 
@@ -123,7 +124,7 @@ class Recorder(Checkpoint):
         self.save(trainer, pl_module, self.best_path if improved else self.last_path)
         if trainer.is_global_zero:
             if improved:
-                checkpoints.write(self.last_path, self.best_path.read_bytes())
+                checkpoint_format.write(self.last_path, self.best_path.read_bytes())
             write_csv(self.folder / "metrics.csv", self.rows)
             if trainer.progress_bar_callback is None:
                 print(describe(self.rows[-1], trainer.max_epochs), flush=True)
@@ -155,7 +156,7 @@ def write_csv(path: Path, rows: list[Row]) -> None:
     writer = csv.DictWriter(table, fieldnames=list(dict.fromkeys(name for row in rows for name in row)))
     writer.writeheader()
     writer.writerows(rows)
-    checkpoints.write(path, table.getvalue().encode())
+    checkpoint_format.write(path, table.getvalue().encode())
 
 
 def read_csv(path: Path) -> list[Row]:

@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from digitnet import weights
+from digitnet.checkpoints import pretrained
 from digitnet.data import MNISTDataModule
 from digitnet.errors import UsageError
+from digitnet.inference.photos.image_io import load
+from digitnet.inference.photos.parallel import look_at
+from digitnet.inference.photos.segment import Box, Found, find_digits
 from digitnet.models import DigitClassifier
-from digitnet.photos.files import load
-from digitnet.photos.ink import Box, Found, find_digits
-from digitnet.photos.many import look_at
 
 SURE = 0.5  # probable: more than all the others together
 STRANGE = 0.01  # of the validation digits look no more like a digit than what is called not sure
@@ -75,7 +75,7 @@ class Reader:
     """Reads pictures with one model: "cnn" or "mlp" as they come with the package, a run folder, a checkpoint."""
 
     def __init__(self, model: str | Path | DigitClassifier = "cnn") -> None:
-        self.model = model if isinstance(model, DigitClassifier) else weights.load(model)
+        self.model = model if isinstance(model, DigitClassifier) else pretrained.load(model)
         calibration = self.model.calibration or self.calibrate()
         self.temperature, self.familiar = calibration["temperature"], calibration["energy"]
 

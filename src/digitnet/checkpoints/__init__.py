@@ -1,0 +1,1 @@
+"""Files that hold models: atomic writes, verified checkpoints, pretrained weights."""

@@ -1,0 +1,1 @@
+"""How a command behaves: parsing, validation of the input, error messages and exit codes."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from digitnet.cli import argparse_app
-from digitnet.errors import UsageError, require
+from digitnet.errors import UsageError, check_argument
 
 # The parts that need torch or gradio are imported where they are used: `--help` does not wait for them.
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def serve(options: argparse.Namespace) -> None:
 
 def free_port(port: int) -> int:
     """The same, or one that is free if it is 0. Raises UsageError if it cannot be had."""
-    require(0 <= port <= 65535, "--port", port, "from 0 to 65535")
+    check_argument(0 <= port <= 65535, "--port", port, "from 0 to 65535")
     try:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

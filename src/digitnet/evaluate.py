@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from digitnet.cli import hydra_app
-from digitnet.errors import require
+from digitnet.errors import check_argument
 
 # The parts that need torch are imported where they are used: `--help` does not wait for them.
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def check(config: DictConfig) -> None:
     from digitnet.checkpoints import checkpoint_format
     from digitnet.training import experiment
 
-    require(config.run is not None, "run", "null", "a run folder, a checkpoint, cnn or mlp")
+    check_argument(config.run is not None, "run", "null", "a run folder, a checkpoint, cnn or mlp")
     assemble(config)
     experiment.make(config.data, "data").prepare_data()
     experiment.make_trainer(config.trainer, [])
@@ -65,7 +65,7 @@ def assemble(config: DictConfig) -> "DigitClassifier":
     """The model to score. Raises UsageError if there is none."""
     from digitnet.checkpoints import pretrained
 
-    require(isinstance(config.tta, int) and 0 <= config.tta <= 4, "tta", config.tta, "from 0 to 4 pixels")
+    check_argument(isinstance(config.tta, int) and 0 <= config.tta <= 4, "tta", config.tta, "from 0 to 4 pixels")
     return pretrained.load_all(config.run, config.tta)
 
 

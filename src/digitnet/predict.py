@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from digitnet import signals
 from digitnet.cli import argparse_app
-from digitnet.errors import UsageError, require
+from digitnet.errors import UsageError, check_argument
 
 # The parts that need torch are imported where they are used: `--help` does not wait for them.
 if TYPE_CHECKING:
@@ -43,12 +43,12 @@ def task(options: Namespace) -> None:
         from digitnet.checkpoints.checkpoint_format import require_writable
 
         good = options.sheet.suffix == ".png" and options.sheet.parent.is_dir()
-        require(good, "--sheet", options.sheet, "the name of a .png file in a folder that is there")
-        require(not options.sheet.exists(), "--sheet", options.sheet, "a new file: this one is there")
+        check_argument(good, "--sheet", options.sheet, "the name of a .png file in a folder that is there")
+        check_argument(not options.sheet.exists(), "--sheet", options.sheet, "a new file: this one is there")
         require_writable(options.sheet.parent, "--sheet")
     if options.test_digits is not None:
         alone = not (options.paths or options.json or options.csv)
-        require(options.test_digits > 0 and alone, "--test-digits", options.test_digits, "1 or more, alone")
+        check_argument(options.test_digits > 0 and alone, "--test-digits", options.test_digits, "1 or more, alone")
         read_test_digits(options)
     elif options.paths:
         read_pictures(options)
@@ -84,7 +84,7 @@ def files_in(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-    require(bool(files), "folder", path, "one with pictures in it")
+    check_argument(bool(files), "folder", path, "one with pictures in it")
     return files
 
 

@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from digitnet.cli import hydra_app
-from digitnet.errors import UsageError, require
+from digitnet.errors import UsageError, check_argument
 
 # The parts that need torch are imported where they are used: `--help` does not wait for them.
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def check(config: DictConfig) -> None:
     from digitnet.training import experiment
 
     sweep, folder = config.hydra.mode == RunMode.MULTIRUN, Path(config.folder)
-    require(config.test in (None, True, False), "test", config.test, "true, false or null")
-    require(config.compile in (True, False), "compile", config.compile, "true or false")
-    require(not (sweep and config.resume), "resume", config.resume, "given to one run, not to a sweep")
+    check_argument(config.test in (None, True, False), "test", config.test, "true, false or null")
+    check_argument(config.compile in (True, False), "compile", config.compile, "true or false")
+    check_argument(not (sweep and config.resume), "resume", config.resume, "given to one run, not to a sweep")
     checkpoint_format.require_writable(folder, hydra_app.place(config))
     require_free(config)
     data, model, trainer, _ = experiment.build(config)
@@ -54,12 +54,14 @@ def check(config: DictConfig) -> None:
         require_as_it_began(config, folder)
         require_same(model, checkpoint, bool(config.get("averaging")), folder)
         done, limit = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"], trainer.max_epochs
-        require(
+        check_argument(
             limit in (None, -1) or limit >= done, "trainer.max_epochs", limit, f"at least {done}, the epochs behind"
         )
-    require(trainer.max_epochs != 0, "trainer.max_epochs", 0, "at least 1")
-    require(trainer.limit_train_batches != 0, "trainer.limit_train_batches", 0, "above 0")
-    require(not sweep or trainer.world_size == 1, "trainer.devices", trainer.world_size, "1: -m runs in one process")
+    check_argument(trainer.max_epochs != 0, "trainer.max_epochs", 0, "at least 1")
+    check_argument(trainer.limit_train_batches != 0, "trainer.limit_train_batches", 0, "above 0")
+    check_argument(
+        not sweep or trainer.world_size == 1, "trainer.devices", trainer.world_size, "1: -m runs in one process"
+    )
 
 
 @contextmanager
@@ -97,7 +99,9 @@ def with_recorded(overrides: list[str]) -> list[str]:
         return overrides
     folder = Path(given["resume"].strip("'\""))
     elsewhere = given.get("hydra.run.dir", str(folder)).strip("'\"")
-    require(Path(elsewhere) == folder, "hydra.run.dir", elsewhere, f"left out: resume={folder} goes on in that folder")
+    check_argument(
+        Path(elsewhere) == folder, "hydra.run.dir", elsewhere, f"left out: resume={folder} goes on in that folder"
+    )
     before = [line.lstrip("+") for line in recorded_overrides(folder, "resume")]
     for line in overrides:
         if line.lstrip("+") not in before and not re.match(CHANGEABLE, line):
@@ -139,7 +143,7 @@ def require_same(model: "DigitClassifier", checkpoint: dict[str, Any], averaging
     """Raises UsageError if last.ckpt is not of the network that the run's config makes."""
     then = checkpoint["digitnet_model"], checkpoint["hyper_parameters"], "current_model_state" in checkpoint
     now = type(model).__name__, dict(model.hparams), averaging
-    require(then == now, "resume", folder, f"a run of {now}, as its config says; its checkpoint is of {then}")
+    check_argument(then == now, "resume", folder, f"a run of {now}, as its config says; its checkpoint is of {then}")
 
 
 if __name__ == "__main__":

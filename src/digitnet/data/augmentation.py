@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from digitnet.errors import require
+from digitnet.errors import check_argument
 
 KNOTS = 6  # of the elastic field, in each direction; more make finer ripples
 
@@ -24,7 +24,7 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name, limit in {"rotation": 180, "scale": 0.9, "shear": 2, "shift": 28, "elastic": 14}.items():
             amount = getattr(self, name)
-            require(0 <= amount <= limit, f"data.augmentation.{name}", amount, f"from 0 to {limit}")
+            check_argument(0 <= amount <= limit, f"data.augmentation.{name}", amount, f"from 0 to {limit}")
 
     def __call__(self, images: Tensor, seed: int) -> Tensor:
         """uint8 `[N, 28, 28]` in, float 0 to 1 of the same shape out, on the same device."""

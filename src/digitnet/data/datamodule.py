@@ -10,7 +10,7 @@ from torch import Tensor
 from digitnet.data import mnist
 from digitnet.data.augmentation import Augmentation
 from digitnet.data.loader import Batches
-from digitnet.errors import require
+from digitnet.errors import check_argument
 
 EVAL_BATCH_SIZE = 1000  # without gradients a bigger batch is faster; it changes no figure
 
@@ -35,12 +35,14 @@ class MNISTDataModule(L.LightningDataModule):
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__()
-        require(batch_size >= 1, "data.batch_size", batch_size, "at least 1")
-        require(0 <= val_size <= 59_000, "data.val_size", val_size, "from 0 to 59000")
+        check_argument(batch_size >= 1, "data.batch_size", batch_size, "at least 1")
+        check_argument(0 <= val_size <= 59_000, "data.val_size", val_size, "from 0 to 59000")
         rest = 60_000 - val_size
-        require(train_size is None or 1 <= train_size <= rest, "data.train_size", train_size, f"from 1 to {rest}")
-        require(0 <= split_seed < 2**32, "data.split_seed", split_seed, "from 0 to 4294967295")
-        require(0 <= seed < 2**32, "seed", seed, "from 0 to 4294967295")
+        check_argument(
+            train_size is None or 1 <= train_size <= rest, "data.train_size", train_size, f"from 1 to {rest}"
+        )
+        check_argument(0 <= split_seed < 2**32, "data.split_seed", split_seed, "from 0 to 4294967295")
+        check_argument(0 <= seed < 2**32, "seed", seed, "from 0 to 4294967295")
         self.root = None if root is None else Path(root).expanduser()
         self.batch_size = batch_size
         self.val_size = val_size
@@ -74,7 +76,7 @@ class MNISTDataModule(L.LightningDataModule):
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         batches = Batches(images, labels, size, shuffle_seed, augmentation, rank, world_size)
         enough = world_size == 1 or len(images) // len(batches) >= 2 * world_size  # batch norm wants two images
-        require(enough, "data.batch_size", size, f"at least {4 * world_size} for {world_size} processes")
+        check_argument(enough, "data.batch_size", size, f"at least {4 * world_size} for {world_size} processes")
         return batches
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:

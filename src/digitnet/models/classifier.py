@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from digitnet.errors import require
+from digitnet.errors import check_argument
 from digitnet.models.distillation import Distillation
 
 MEAN, STD = 0.1307, 0.3081  # of the training pixels, 0 to 1
@@ -84,13 +84,13 @@ class DigitClassifier(L.LightningModule):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        require(optimizer in ("adam", "adamw", "sgd"), "optimizer.name", optimizer, "adam, adamw or sgd")
-        require(0 < lr < math.inf, "optimizer.lr", lr, "above 0")
-        require(0 <= weight_decay < math.inf, "optimizer.weight_decay", weight_decay, "0 or more")
-        require(0 <= momentum < 1, "optimizer.momentum", momentum, "at least 0 and below 1")
-        require(schedule in SCHEDULES, "schedule.name", schedule, f"one of {', '.join(SCHEDULES)}")
-        require(0 <= warmup < 1, "schedule.warmup", warmup, "at least 0 and below 1")
-        require(0 <= label_smoothing < 1, "model.label_smoothing", label_smoothing, "at least 0 and below 1")
+        check_argument(optimizer in ("adam", "adamw", "sgd"), "optimizer.name", optimizer, "adam, adamw or sgd")
+        check_argument(0 < lr < math.inf, "optimizer.lr", lr, "above 0")
+        check_argument(0 <= weight_decay < math.inf, "optimizer.weight_decay", weight_decay, "0 or more")
+        check_argument(0 <= momentum < 1, "optimizer.momentum", momentum, "at least 0 and below 1")
+        check_argument(schedule in SCHEDULES, "schedule.name", schedule, f"one of {', '.join(SCHEDULES)}")
+        check_argument(0 <= warmup < 1, "schedule.warmup", warmup, "at least 0 and below 1")
+        check_argument(0 <= label_smoothing < 1, "model.label_smoothing", label_smoothing, "at least 0 and below 1")
         self.save_hyperparameters(logger=False)
         self.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
         self.total_steps = math.inf
@@ -201,7 +201,7 @@ class DigitClassifier(L.LightningModule):
         self.calibration = None  # it was of other weights
         self.total_steps = self.trainer.estimated_stepping_batches  # asked any earlier, it breaks a resume (#20550)
         endless = math.isinf(self.total_steps) and (self.hparams["schedule"] != "constant" or self.hparams["warmup"])
-        require(not endless, "trainer.max_epochs", -1, "set, or trainer.max_steps: the schedule needs an end")
+        check_argument(not endless, "trainer.max_epochs", -1, "set, or trainer.max_steps: the schedule needs an end")
         if self.resumed_tally:  # from the middle of an epoch: Lightning does not start that a second time
             self.tallies["train"] = Tally()
             if self.trainer.is_global_zero:  # it was the first process's

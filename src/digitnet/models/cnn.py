@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from digitnet.errors import require
+from digitnet.errors import check_argument
 from digitnet.models.classifier import DigitClassifier
 
 Norm = Literal["batch", "group", "none"]
@@ -35,11 +35,13 @@ class CNN(DigitClassifier):
         **training: Any,
     ) -> None:
         super().__init__(**training)
-        require(len(channels) > 0 and min(channels) >= 1, "model.channels", channels, "a list of numbers of at least 1")
-        require(padding in ("same", "valid"), "model.padding", padding, "same or valid")
-        require(norm in ("batch", "group", "none"), "model.norm", norm, "batch, group or none")
-        require(hidden >= 0, "model.hidden", hidden, "0 or more")
-        require(0 <= dropout < 1, "model.dropout", dropout, "at least 0 and below 1")
+        check_argument(
+            len(channels) > 0 and min(channels) >= 1, "model.channels", channels, "a list of numbers of at least 1"
+        )
+        check_argument(padding in ("same", "valid"), "model.padding", padding, "same or valid")
+        check_argument(norm in ("batch", "group", "none"), "model.norm", norm, "batch, group or none")
+        check_argument(hidden >= 0, "model.hidden", hidden, "0 or more")
+        check_argument(0 <= dropout < 1, "model.dropout", dropout, "at least 0 and below 1")
         sizes = for_each_block("kernel_size", kernel_size, len(channels))
         strides = for_each_block("stride", stride, len(channels))
         pools = for_each_block("pool", pool, len(channels))
@@ -56,7 +58,9 @@ class CNN(DigitClassifier):
                 self.net.append(nn.BatchNorm2d(out) if norm == "batch" else nn.GroupNorm(1, out))
             self.net.append(nn.ReLU())
             width, side = out, ((side + 2 * pad - size) // step + 1) // window
-            require(side >= 1, "model.channels", channels, "fewer, or pooled or strided less: the image is used up")
+            check_argument(
+                side >= 1, "model.channels", channels, "fewer, or pooled or strided less: the image is used up"
+            )
         self.net.append(nn.Flatten())
         width *= side**2
         if hidden:
@@ -70,6 +74,8 @@ class CNN(DigitClassifier):
 
 def for_each_block(name: str, value: int | Sequence[int], blocks: int) -> tuple[int, ...]:
     values = (value,) * blocks if isinstance(value, int) else tuple(value)
-    require(len(values) == blocks, f"model.{name}", value, f"one number or {blocks}, one for each of model.channels")
-    require(min(values) >= 1, f"model.{name}", value, "at least 1")
+    check_argument(
+        len(values) == blocks, f"model.{name}", value, f"one number or {blocks}, one for each of model.channels"
+    )
+    check_argument(min(values) >= 1, f"model.{name}", value, "at least 1")
     return values

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from digitnet.errors import require
+from digitnet.errors import check_argument
 
 
 @dataclass
@@ -22,8 +22,8 @@ class Distillation:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        require(self.temperature > 0, "distillation.temperature", self.temperature, "above 0")
-        require(0 <= self.weight <= 1, "distillation.weight", self.weight, "from 0 to 1")
+        check_argument(self.temperature > 0, "distillation.temperature", self.temperature, "above 0")
+        check_argument(0 <= self.weight <= 1, "distillation.weight", self.weight, "from 0 to 1")
 
     def __call__(self, loss: Tensor, logits: Tensor, images: Tensor) -> Tensor:
         with torch.no_grad():

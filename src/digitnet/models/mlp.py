@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from digitnet.errors import require
+from digitnet.errors import check_argument
 from digitnet.models.classifier import DigitClassifier
 
 
@@ -15,8 +15,8 @@ class MLP(DigitClassifier):
 
     def __init__(self, hidden: Sequence[int] = (128, 64), dropout: float = 0.0, **training: Any) -> None:
         super().__init__(**training)
-        require(all(width >= 1 for width in hidden), "model.hidden", hidden, "a list of numbers of at least 1")
-        require(0 <= dropout < 1, "model.dropout", dropout, "at least 0 and below 1")
+        check_argument(all(width >= 1 for width in hidden), "model.hidden", hidden, "a list of numbers of at least 1")
+        check_argument(0 <= dropout < 1, "model.dropout", dropout, "at least 0 and below 1")
         self.net = nn.Sequential(nn.Flatten())
         for fan_in, fan_out in pairwise((784, *hidden)):
             self.net.extend([nn.Linear(fan_in, fan_out), nn.ReLU()])

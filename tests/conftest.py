@@ -48,7 +48,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """Runs a command in an empty folder of the test. A run draws no worst mistakes: that takes longer than all else."""
     from digitnet.training import experiment
 
-    monkeypatch.setattr(experiment, "add_mistakes", lambda *arguments: None)
+    monkeypatch.setattr(experiment, "log_errors", lambda *arguments: None)
 
     def run(module: ModuleType, *arguments: str, **environment: str) -> Finished:
         capsys.readouterr()

@@ -8,8 +8,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from digitnet import evaluate, train
-from digitnet.checkpoints import checkpoint_format
-from digitnet.training import recording
+from digitnet.training import run_dir
+from digitnet.training.callbacks import EpochLog, run_checkpoint
 from tests.conftest import FAST, SLIM, Run, spawn
 from tests.faults.child import Forks
 
@@ -43,7 +43,7 @@ def test_a_run_leaves_its_folder_and_says_where(run: Run, tmp_path: Path) -> Non
 def test_metrics_json_holds_the_outcome(run: Run, tmp_path: Path) -> None:
     run(train, *FAST, "hydra.run.dir=out", "seed=7")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    rows = recording.read_csv(tmp_path / "out" / "metrics.csv")
+    rows = run_dir.read_metrics_csv(tmp_path / "out" / "metrics.csv")
     assert {"val/acc", "val/loss", "test/acc", "test/loss", "test/acc/9", "test/seconds"} <= metrics.keys()
     assert (metrics["model"], metrics["parameters"], metrics["seed"]) == ("MLP", 109_386, 7)
     assert metrics["val/acc"] == max(row["val/acc"] for row in rows)
@@ -55,7 +55,7 @@ def test_metrics_json_holds_the_outcome(run: Run, tmp_path: Path) -> None:
 def test_evaluate_gives_the_same_figures_to_the_last_digit(run: Run, tmp_path: Path) -> None:
     run(train, *SLIM, "debug=fast", "trainer.limit_test_batches=1.0", "hydra.run.dir=out")
     before = files(tmp_path)
-    done = run(evaluate, "run=out", "json=-")
+    done = run(evaluate, "model=out", "json_path=-")
     assert done.status == 0, done.err
     trained, evaluated = json.loads((tmp_path / "out" / "metrics.json").read_text()), json.loads(done.out)
     figures = [name for name in trained if name.startswith("test/") and name != "test/seconds"]
@@ -66,9 +66,9 @@ def test_evaluate_gives_the_same_figures_to_the_last_digit(run: Run, tmp_path: P
 
 def test_best_is_the_epoch_with_the_highest_validation_accuracy(run: Run, tmp_path: Path) -> None:
     """A rate that only rises, and far too high, makes the later epochs worse."""
-    options = ("trainer.max_epochs=6", "optimizer.lr=1", "schedule.warmup=0.99")
+    options = ("trainer.max_epochs=6", "optimizer.lr=1", "schedule.warmup_fraction=0.99")
     run(train, *FAST, *options, "hydra.run.dir=out")
-    rows = recording.read_csv(tmp_path / "out" / "metrics.csv")
+    rows = run_dir.read_metrics_csv(tmp_path / "out" / "metrics.csv")
     best = max(rows, key=lambda row: row["val/acc"])
     saved = torch.load(tmp_path / "out" / "checkpoints" / "best.ckpt", weights_only=True)
     assert best["epoch"] < 5, "or this test shows nothing"
@@ -78,9 +78,9 @@ def test_best_is_the_epoch_with_the_highest_validation_accuracy(run: Run, tmp_pa
 
 
 def test_of_equal_epochs_the_earlier_is_best(tmp_path: Path) -> None:
-    recorder = recording.Recorder(tmp_path)
-    recorder.rows = [{"epoch": 0, "val/acc": 0.5}, {"epoch": 1, "val/acc": 0.9}, {"epoch": 2, "val/acc": 0.9}]
-    assert recorder.best["epoch"] == 1
+    epoch_log = EpochLog()
+    epoch_log.history = [{"epoch": 0, "val/acc": 0.5}, {"epoch": 1, "val/acc": 0.9}, {"epoch": 2, "val/acc": 0.9}]
+    assert epoch_log.best_epoch["epoch"] == 1
 
 
 def test_an_epoch_that_was_not_validated_is_not_best(run: Run, tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_a_sweep_leaves_the_test_set_alone_unless_asked(run: Run, tmp_path: Path
 
 def test_a_sweep_is_told_the_validation_accuracy(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     returned: list[float | None] = []
-    task = train.task
-    monkeypatch.setattr(train, "task", lambda config: returned.append(task(config)) or returned[-1])
+    task = train.run_job
+    monkeypatch.setattr(train, "run_job", lambda config: returned.append(task(config)) or returned[-1])
     run(train, "-m", *FAST, "optimizer.lr=1e-3,1e-2", "hydra.sweep.dir=sweep")
     stored = [json.loads((tmp_path / "sweep" / str(job) / "metrics.json").read_text())["val/acc"] for job in (0, 1)]
     assert returned == stored
@@ -139,7 +139,7 @@ def test_a_run_cut_off_between_epochs_goes_on_as_if_it_had_not_been(run: Run, tm
     stop = "trainer.callbacks=[{_target_: tests.test_train.Stop}]"
     with pytest.raises(RuntimeError, match="power cut"):
         run(train, *options, stop, "hydra.run.dir=cut")
-    assert len(recording.read_csv(tmp_path / "cut" / "metrics.csv")) == 2
+    assert len(run_dir.read_metrics_csv(tmp_path / "cut" / "metrics.csv")) == 2
     halfway = weights(tmp_path / "cut" / "checkpoints" / "last.ckpt")
     done = run(train, "resume=cut", "trainer.callbacks=null")
     assert done.status == 0, done.err
@@ -148,7 +148,7 @@ def test_a_run_cut_off_between_epochs_goes_on_as_if_it_had_not_been(run: Run, tm
     assert [point.step for point in curve.Scalars("lr")] == list(range(1, 25)), "each step once in one curve"
     end = weights(tmp_path / "cut" / "checkpoints" / "last.ckpt")
     assert not any(torch.equal(halfway[name], end[name]) for name in end), "or nothing was left to do"
-    whole, cut = (recording.read_csv(tmp_path / name / "metrics.csv") for name in ("whole", "cut"))
+    whole, cut = (run_dir.read_metrics_csv(tmp_path / name / "metrics.csv") for name in ("whole", "cut"))
     assert [row | {"seconds": 0} for row in whole] == [row | {"seconds": 0} for row in cut]
 
 
@@ -202,7 +202,7 @@ def test_to_look_at_a_config_makes_nothing(run: Run, tmp_path: Path) -> None:
 def test_one_batch_is_learnt_by_heart(model: str, run: Run, tmp_path: Path) -> None:
     done = run(train, f"model={model}", "debug=overfit", "hydra.run.dir=out")
     assert done.status == 0, done.err
-    last = recording.read_csv(tmp_path / "out" / "metrics.csv")[-1]
+    last = run_dir.read_metrics_csv(tmp_path / "out" / "metrics.csv")[-1]
     assert last["train/acc"] == 1
     assert last["train/loss"] < 0.01
 
@@ -218,17 +218,17 @@ def test_a_cut_between_the_two_checkpoints_loses_nothing(
 ) -> None:
     options = ("model=mlp", "debug=fast", "trainer.max_epochs=3", "test=false")
     run(train, *options, "hydra.run.dir=whole")
-    write = checkpoint_format.write
+    write = run_checkpoint.atomic_write
 
     def cut(path: Path, content: bytes) -> None:
         if path.name == "last.ckpt" and torch.load(tmp_path / "cut/checkpoints/best.ckpt", weights_only=True)["epoch"]:
             raise RuntimeError("power cut")
         write(path, content)
 
-    monkeypatch.setattr(checkpoint_format, "write", cut)
+    monkeypatch.setattr(run_checkpoint, "atomic_write", cut)
     with pytest.raises(RuntimeError, match="power cut"):
         run(train, *options, "hydra.run.dir=cut")
-    monkeypatch.setattr(checkpoint_format, "write", write)
+    monkeypatch.setattr(run_checkpoint, "atomic_write", write)
     assert run(train, "resume=cut").status == 0
     for name in ("best.ckpt", "last.ckpt"):
         assert same(tmp_path / "whole" / "checkpoints" / name, tmp_path / "cut" / "checkpoints" / name)
@@ -265,7 +265,7 @@ WRONG = {
     "optimizer.lr=null": "optimizer.lr=null: must be float",
     "optimizer.lr=0": "optimizer.lr=0: must be above 0",
     "optimizer.name=lion": "optimizer.name=lion",
-    "schedule.warmup=2": "schedule.warmup=2",
+    "schedule.warmup_fraction=2": "schedule.warmup_fraction=2",
     "data.batch_size=0": "data.batch_size=0: must be at least 1",
     "data.batch_size=1.5": "data.batch_size=1.5: must be int",
     "data.val_size=60000": "data.val_size=60000",
@@ -363,6 +363,6 @@ def test_a_failure_of_the_run_itself_is_status_1(forks: Forks, tmp_path: Path) -
 def test_without_the_check_wrong_input_would_make_a_folder(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("digitnet.cli.hydra_app.checked", lambda arguments, *others: (arguments, []))
+    monkeypatch.setattr("digitnet.cli.hydra_app.validate_command_line", lambda arguments, *others: (arguments, []))
     run(train, "data.batch_size=0", "hydra.run.dir=out")
     assert (tmp_path / "out").is_dir()

@@ -1,7 +1,8 @@
-"""SIGTERM and Ctrl-C end a command where nothing is torn: at once, or while it trains, once its state is saved.
+"""Ends a command on SIGTERM or Ctrl-C without leaving a half-written file.
 
-Lightning 2.6 leaves 0 as the exit status of a terminated run (#19916), 1 for an interrupted one, and may stop in the
-middle of a validation, when averaged weights are swapped in.
+A command ends at once; while it trains, it first saves its state. Lightning 2.6 exits with status 0 when a run is
+terminated (#19916) and with 1 when it is interrupted, and may stop in the middle of a validation, while averaged weights
+are swapped in.
 """
 
 import signal
@@ -9,61 +10,92 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Stopped(SystemExit):
-    """Ends the process, and a sweep too, with the status that a shell gives to a process killed by the signal."""
+class ShutdownRequested(SystemExit):
+    """A signal asked the process to end.
 
-    def __init__(self, number: int) -> None:
-        super().__init__(128 + number)
+    The exit status is the one that a shell reports for a process killed by the signal: 128 plus its number. This is a
+    SystemExit, so that it ends a whole sweep and not only the current job.
 
+    Args:
+        signal_number: Number of the signal.
+    """
 
-class State:
-    received: int | None = None  # the first one; those who press twice get no second chance to tear a file
-    postponed = False
-
-
-def stop() -> None:
-    """Raises Stopped if there was a signal: it was postponed, or some `except:` in an import took it for an error."""
-    if State.received is not None:
-        raise Stopped(State.received)
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(128 + signal_number)
 
 
-def handle(number: int, frame: FrameType | None = None) -> None:
-    if State.received is None:
-        State.received = number
-        if not State.postponed:
-            raise Stopped(number)
+class SignalState:
+    """The signal that was received, if any, and whether it is handled now or later."""
+
+    pending: int | None = None
+    """Number of the first signal. Later ones are ignored: pressing Ctrl-C twice must not interrupt the saving."""
+    deferred: bool = False
+    """Whether a `defer_signals` block is active."""
 
 
-def listen_again() -> None:
-    """Lightning has put itself before us when a fit begins; not for those who use digitnet without its commands."""
-    if signal.getsignal(signal.SIGINT) is handle:
-        signal.signal(signal.SIGTERM, handle)
+def raise_if_pending() -> None:
+    """Raise ShutdownRequested if a signal was received.
+
+    The signal may have been deferred, or an `except:` in imported code may have swallowed the exception.
+
+    Raises:
+        ShutdownRequested: If a signal was received.
+    """
+    if SignalState.pending is not None:
+        raise ShutdownRequested(SignalState.pending)
+
+
+def on_signal(signal_number: int, frame: FrameType | None = None) -> None:
+    """Record the first signal, and raise ShutdownRequested unless signals are deferred."""
+    if SignalState.pending is None:
+        SignalState.pending = signal_number
+        if not SignalState.deferred:
+            raise ShutdownRequested(signal_number)
+
+
+def reinstall_handlers() -> None:
+    """Handle SIGTERM again after Lightning has installed its own handler at the start of a fit.
+
+    Nothing happens in a program that uses digitnet as a library and has not called `install_handlers`.
+    """
+    if signal.getsignal(signal.SIGINT) is on_signal:
+        signal.signal(signal.SIGTERM, on_signal)
 
 
 @contextmanager
-def handled() -> Iterator[None]:
-    """A signal raises Stopped in here."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    State.received, State.postponed = None, False
-    for number in SIGNALS:
-        signal.signal(number, handle)
+def install_handlers() -> Iterator[None]:
+    """Raise ShutdownRequested on SIGTERM or Ctrl-C inside the block.
+
+    Yields:
+        Nothing.
+    """
+    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    SignalState.pending, SignalState.deferred = None, False
+    for number in _SIGNALS:
+        signal.signal(number, on_signal)
     try:
         yield
     finally:
-        State.received = None
-        for number, handler in before.items():
+        SignalState.pending = None
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 @contextmanager
-def postponed() -> Iterator[None]:
-    """A signal raises Stopped only at the end of this block; whoever works in it may look at `received` and go."""
-    State.postponed = True
+def defer_signals() -> Iterator[None]:
+    """Raise ShutdownRequested only at the end of the block.
+
+    Code inside the block may look at `SignalState.pending` and finish early.
+
+    Yields:
+        Nothing.
+    """
+    SignalState.deferred = True
     try:
         yield
     finally:
-        State.postponed = False
-    stop()
+        SignalState.deferred = False
+    raise_if_pending()

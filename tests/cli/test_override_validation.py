@@ -9,14 +9,15 @@ import lightning as L
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from digitnet.cli.override_validation import all_keys, check_key, check_types, fits, parameters, suggest
+from digitnet.cli.override_validation import _all_keys, check_key, check_types, did_you_mean
+from digitnet.cli.signatures import accepted_parameters, matches_type
 from digitnet.errors import UsageError
 
 
 @pytest.fixture(scope="module")
 def config() -> DictConfig:
     with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
-        return hydra.compose("train", ["folder=x"])
+        return hydra.compose("train", ["run_dir=x"])
 
 
 @pytest.mark.parametrize(
@@ -50,21 +51,21 @@ def config() -> DictConfig:
     ],
 )
 def test_a_value_fits_its_annotation(value: Any, annotation: Any, expected: bool) -> None:
-    assert fits(value, annotation) is expected
+    assert matches_type(value, annotation) is expected
 
 
 def test_every_argument_of_the_trainer_is_a_key(config: DictConfig) -> None:
     import inspect
 
-    assert set(inspect.signature(L.Trainer).parameters) == set(parameters(config.trainer))
+    assert set(inspect.signature(L.Trainer).parameters) == set(accepted_parameters(config.trainer))
     check_key("trainer.precision", config, [])
     with pytest.raises(UsageError):
         check_key("trainer.precisions", config, [])
 
 
 def test_arguments_passed_on_to_the_base_class_are_keys(config: DictConfig) -> None:
-    assert {"channels", "dropout", "lr", "warmup"} <= set(parameters(config.model))
-    assert "**" not in parameters(config.model)
+    assert {"channels", "dropout", "lr", "warmup_fraction"} <= set(accepted_parameters(config.model))
+    assert "**" not in accepted_parameters(config.model)
 
 
 @pytest.mark.parametrize(
@@ -88,12 +89,12 @@ def test_a_wrong_key_gets_the_right_one_named(wrong: str, right: str, config: Di
 
 def test_one_typo_in_any_key_leads_back_to_it(config: DictConfig) -> None:
     draw = random.Random(0)
-    keys = all_keys(config)
+    keys = _all_keys(config)
     led_back = 0
     for key in keys:
         at = draw.randrange(len(key))
         typo = draw.choice([key[:at] + key[at + 1 :], key[:at] + "x" + key[at:], key[:at] + "x" + key[at + 1 :]])
-        led_back += key in suggest(typo, keys)
+        led_back += key in did_you_mean(typo, keys)
     assert len(keys) > 80
     assert led_back / len(keys) >= 0.95
 

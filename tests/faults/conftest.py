@@ -17,7 +17,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from digitnet.checkpoints import checkpoint_format
-from digitnet.training import recording
+from digitnet.environment import environment_info
+from digitnet.training import run_dir
 from tests.faults.child import TINY, Forks, Sabotage, Send
 
 Stopped = Callable[[int], Path]
@@ -71,15 +72,18 @@ def stopped(stopped_once: Stopped, tmp_path: Path) -> Stopped:
 
 
 def stop_at(step: int, number: int = signal.SIGTERM) -> Sabotage:
-    return Sabotage("digitnet.training.recording:Recorder.on_train_batch_end", step, Send(number))
+    return Sabotage("digitnet.training.callbacks.graceful_stop:GracefulStop.on_train_batch_end", step, Send(number))
 
 
 def state(run: Path) -> dict[str, Any]:
     """All that a run leaves but its times: checkpoints entire, the table, the curves, the outcome."""
-    files = {name: timeless(checkpoint_format.load(run / "checkpoints" / name)) for name in ("best.ckpt", "last.ckpt")}
+    files = {
+        name: timeless(checkpoint_format.load_checkpoint(run / "checkpoints" / name))
+        for name in ("best.ckpt", "last.ckpt")
+    }
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
     curves = {tag: [(p.step, p.value) for p in events.Scalars(tag)] for tag in sorted(events.Tags()["scalars"])}
-    rows = [timeless(row) for row in recording.read_csv(run / "metrics.csv")]
+    rows = [timeless(row) for row in run_dir.read_metrics_csv(run / "metrics.csv")]
     outcome = timeless(json.loads((run / "metrics.json").read_text()))
     return {"checkpoints": files, "curves": curves, "rows": rows, "outcome": outcome}
 
@@ -129,7 +133,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         for report in terminalreporter.stats.get(outcome, []):
             counts.setdefault(report.nodeid.partition("[")[0].removeprefix("tests/faults/"), Counter())[outcome] += 1
     rows = [f"| `{name}` | {n['passed']} | {n['failed']} | {n['skipped']} |" for name, n in sorted(counts.items())]
-    facts = recording.surroundings()
+    facts = environment_info()
     machine = ", ".join([facts["machine"], *(f"{name} {version}" for name, version in facts["versions"].items())])
     head = ["| test | passed | failed | skipped |", "|---|---|---|---|"]
     command = f"`python -m pytest -m 'fault or not fault' tests/faults --fault-report {target}`"

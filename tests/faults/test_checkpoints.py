@@ -39,7 +39,7 @@ class Calls:
 def torch_saved(content: Any) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    return checkpoint_format.sealed(buffer.getvalue())
+    return checkpoint_format.append_checksum(buffer.getvalue())
 
 
 def legacy_tar(content: Any) -> bytes:
@@ -55,12 +55,12 @@ def legacy_tar(content: Any) -> bytes:
 
 def inflating(good: bytes) -> bytes:
     """A gigabyte of zeros, deflated to a few megabytes."""
-    buffer = io.BytesIO(good[: -len(checkpoint_format.SEAL) - 64 - 2] + bytes(2))
+    buffer = io.BytesIO(good[: -len(checkpoint_format.CHECKSUM_MARKER) - 64 - 2] + bytes(2))
     archive = zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED, compresslevel=1)
     with archive, archive.open("archive/data/999", "w") as member:
         for _ in range(1024):
             member.write(bytes(2**20))
-    return checkpoint_format.sealed(buffer.getvalue())
+    return checkpoint_format.append_checksum(buffer.getvalue())
 
 
 def claiming(good: dict[str, Any]) -> bytes:
@@ -101,14 +101,14 @@ def load(path: Path, forks: Forks) -> Ended:
 
 
 def evaluate(path: Path, forks: Forks) -> Ended:
-    return forks.run("evaluate", f"run={path}", folder=path.parent)
+    return forks.run("evaluate", f"model={path}", folder=path.parent)
 
 
 def evaluate_sweep(path: Path, forks: Forks) -> Ended:
     job = path.parent / "sweep" / "0" / "checkpoints"
     job.mkdir(parents=True)
     (job / "best.ckpt").write_bytes(path.read_bytes())
-    return forks.run("evaluate", "run=sweep", folder=path.parent)
+    return forks.run("evaluate", "model=sweep", folder=path.parent)
 
 
 def resume(path: Path, forks: Forks) -> Ended:
@@ -134,7 +134,7 @@ CASES = [(gadget, entry) for gadget in GADGETS for entry in ENTRIES]
 def test_no_command_runs_or_builds_what_a_file_asks_for(
     gadget: str, entry: str, good: Path, forks: Forks, tmp_path: Path
 ) -> None:
-    made = GADGETS[gadget](checkpoint_format.load(good / "checkpoints" / "best.ckpt"))
+    made = GADGETS[gadget](checkpoint_format.load_checkpoint(good / "checkpoints" / "best.ckpt"))
     path = tmp_path / "evil.ckpt"
     path.write_bytes(made if isinstance(made, bytes) else torch_saved(made))
     done = ENTRIES[entry](path, forks)
@@ -193,7 +193,7 @@ def test_a_changed_file_is_refused(
         pytest.skip("zeros over zeros")
     (tmp_path / "changed.ckpt").write_bytes(changed)
     with pytest.raises(UsageError):
-        checkpoint_format.load(tmp_path / "changed.ckpt")
+        checkpoint_format.load_checkpoint(tmp_path / "changed.ckpt")
 
 
 @pytest.mark.parametrize("at", range(-102, 0))
@@ -202,7 +202,7 @@ def test_no_byte_of_the_seal_and_its_record_may_change(at: int, good: Path, tmp_
     content[at] ^= 1
     (tmp_path / "changed.ckpt").write_bytes(content)
     with pytest.raises(UsageError):
-        checkpoint_format.load(tmp_path / "changed.ckpt")
+        checkpoint_format.load_checkpoint(tmp_path / "changed.ckpt")
 
 
 def bomb() -> bytes:
@@ -217,7 +217,7 @@ def two_programs(good: bytes) -> bytes:
         archive.writestr("archive/data.pkl", bomb())
         for member in source.infolist():
             archive.writestr(member.filename, source.read(member))
-    return checkpoint_format.sealed(target.getvalue())
+    return checkpoint_format.append_checksum(target.getvalue())
 
 
 def loud_program(good: bytes) -> bytes:
@@ -228,7 +228,7 @@ def loud_program(good: bytes) -> bytes:
             program = member.filename.endswith("data.pkl")
             name = "archive/DATA.PKL" if program else member.filename
             archive.writestr(name, bomb() if program else source.read(member))
-    return checkpoint_format.sealed(target.getvalue())
+    return checkpoint_format.append_checksum(target.getvalue())
 
 
 DISGUISES: dict[str, Callable[[bytes], bytes]] = {
@@ -244,12 +244,12 @@ def test_what_zipfile_and_torch_would_read_differently_is_refused(disguise: str,
     content = DISGUISES[disguise]((good / "checkpoints" / "best.ckpt").read_bytes())
     (tmp_path / "evil.ckpt").write_bytes(content)
     with pytest.raises(UsageError):
-        checkpoint_format.load(tmp_path / "evil.ckpt")
+        checkpoint_format.load_checkpoint(tmp_path / "evil.ckpt")
 
 
 @pytest.mark.parametrize("weights", [{}, None, {"net.0.weight": "no tensor"}])
 def test_a_sealed_file_that_holds_no_network_is_refused(weights: Any, good: Path, tmp_path: Path) -> None:
-    content = checkpoint_format.load(good / "checkpoints" / "best.ckpt") | {"state_dict": weights}
+    content = checkpoint_format.load_checkpoint(good / "checkpoints" / "best.ckpt") | {"state_dict": weights}
     (tmp_path / "empty.ckpt").write_bytes(torch_saved(content))
     with pytest.raises(UsageError):
         digitnet.load(tmp_path / "empty.ckpt")
@@ -264,12 +264,12 @@ def test_without_the_seal_a_flipped_weight_is_loaded(good: Path, tmp_path: Path)
     (tmp_path / "changed.ckpt").write_bytes(content)
     torch.load(tmp_path / "changed.ckpt", weights_only=True)
     with pytest.raises(UsageError, match="SHA-256"):
-        checkpoint_format.load(tmp_path / "changed.ckpt")
+        checkpoint_format.load_checkpoint(tmp_path / "changed.ckpt")
 
 
 def test_a_checkpoint_of_lightnings_own_is_taken_on_the_checksums_of_its_zip(good: Path, tmp_path: Path) -> None:
     plain = tmp_path / "plain.ckpt"
-    torch.save(checkpoint_format.load(good / "checkpoints" / "best.ckpt"), plain)
+    torch.save(checkpoint_format.load_checkpoint(good / "checkpoints" / "best.ckpt"), plain)
     images = torch.rand(5, 28, 28)
     assert torch.equal(pretrained.load(plain)(images), pretrained.load(good)(images))
     content = bytearray(plain.read_bytes())
@@ -285,7 +285,7 @@ def test_every_checkpoint_opens_with_plain_torch_and_no_list_of_exceptions(good:
 
 
 def test_weights_that_are_no_numbers_are_refused(good: Path, tmp_path: Path) -> None:
-    content = checkpoint_format.load(good / "checkpoints" / "best.ckpt")
+    content = checkpoint_format.load_checkpoint(good / "checkpoints" / "best.ckpt")
     content["state_dict"]["net.0.weight"][0] = torch.nan
     (tmp_path / "nan.ckpt").write_bytes(torch_saved(content))
     with pytest.raises(UsageError, match="not finite"):
@@ -333,7 +333,7 @@ def test_a_strangers_run_cannot_name_code_to_import(line: str, forks: Forks, tmp
     (tmp_path / "evil.py").write_text("open('sentinel', 'w')")
     (tmp_path / "run" / ".hydra").mkdir(parents=True)
     (tmp_path / "run" / ".hydra" / "overrides.yaml").write_text(f"- {line}")
-    on_path = Sabotage("digitnet.cli.hydra_app:run", 0, Insert(str(tmp_path)))
+    on_path = Sabotage("digitnet.cli.hydra_app:run_hydra_app", 0, Insert(str(tmp_path)))
     done = forks.run("train", "resume=run", folder=tmp_path, sabotages=[on_path])
     assert done.status == 2, done.err
     assert not (tmp_path / "sentinel").exists()

@@ -58,7 +58,7 @@ class Torn:
 def whole_files(run: Path) -> int:
     """How many checkpoints there are; each can be read to the last byte."""
     found = list((run / "checkpoints").glob("*.ckpt"))
-    return len([checkpoint_format.load(path) for path in found])
+    return len([checkpoint_format.load_checkpoint(path) for path in found])
 
 
 SHARES = [(share / 25, nth) for nth in (1, 4) for share in range(25)]
@@ -98,7 +98,7 @@ class WriteInPlace:
 
 
 def in_place(halfway: Action) -> Sabotage:
-    return Sabotage("digitnet.checkpoints.checkpoint_format:write", 0, WriteInPlace(halfway), instead=True)
+    return Sabotage("digitnet.checkpoints.atomic:atomic_write", 0, WriteInPlace(halfway), instead=True)
 
 
 @pytest.mark.parametrize("halfway", [Send(signal.SIGKILL), Fail(errno.ENOSPC)], ids=["kill", "full disk"])
@@ -106,7 +106,7 @@ def test_without_staging_it_destroys_the_file(halfway: Action, stopped: Stopped,
     stopped(3)
     assert forks.run("train", "resume=out", folder=tmp_path, sabotages=[in_place(halfway)]).status != 0
     with pytest.raises(checkpoint_format.UsageError):
-        checkpoint_format.load(tmp_path / "out" / "checkpoints" / "last.ckpt")
+        checkpoint_format.load_checkpoint(tmp_path / "out" / "checkpoints" / "last.ckpt")
 
 
 class FailsWriting:
@@ -177,7 +177,7 @@ def training(forks: Forks, folder: Path, *sabotages: Sabotage) -> Iterator[Any]:
 
 
 def steps_seen(run: Path, reads: int) -> set[int]:
-    return {checkpoint_format.load(run / "checkpoints" / "last.ckpt")["global_step"] for _ in range(reads)}
+    return {checkpoint_format.load_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"] for _ in range(reads)}
 
 
 @pytest.mark.parametrize("reads", trials((100, 1000), fast=(100,)))
@@ -207,7 +207,7 @@ def test_two_trainers_do_not_share_a_folder(forks: Forks, tmp_path: Path) -> Non
 
 
 def test_without_the_lock_they_do(forks: Forks, tmp_path: Path) -> None:
-    off = Sabotage("digitnet.training.experiment:only_one", 0, Give(nullcontext()), instead=True)
+    off = Sabotage("digitnet.training.run_dir:lock_run_dir", 0, Give(nullcontext()), instead=True)
     (tmp_path / "second").mkdir()
     with training(forks, tmp_path) as first:
         os.kill(first.pid, signal.SIGSTOP)  # or what one writes may be what the other clears away, and end it
@@ -215,7 +215,7 @@ def test_without_the_lock_they_do(forks: Forks, tmp_path: Path) -> None:
     assert second.status == 143, "it trains there, too"
 
 
-CHECKED = "digitnet.train:alone"  # by now the folder was found free; it is taken in there
+CHECKED = "digitnet.train:lock"  # by now the folder was found free; it is taken in there
 
 
 @pytest.mark.parametrize("kind", trials(("run", "sweep"), fast=["run"]))

@@ -43,7 +43,7 @@ def test_a_run_goes_on_with_another_number_of_processes(first: int, tmp_path: Pa
     before, after = (one, two) if first == 1 else (two, one)
     stopped = command(tmp_path, *TINY, "data.batch_size=32", *before, "hydra.run.dir=out", stop_at=9)
     assert stopped.status == 143, stopped.err
-    step = checkpoint_format.load(tmp_path / "out" / "checkpoints" / "last.ckpt")["global_step"]
+    step = checkpoint_format.load_checkpoint(tmp_path / "out" / "checkpoints" / "last.ckpt")["global_step"]
     assert 9 < step < 48
     done = command(tmp_path, "resume=out", *after)
     assert done.status == 0, done.err

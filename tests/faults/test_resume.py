@@ -18,7 +18,7 @@ import torch
 
 from digitnet.checkpoints import checkpoint_format
 from digitnet.data import Augmentation
-from digitnet.training import recording
+from digitnet.training import run_dir
 from tests.conftest import spawn
 from tests.faults.child import STEPS, STEPS_AN_EPOCH, TINY, Alarm, Ended, Forks, Give, Sabotage, Send
 from tests.faults.conftest import Stopped, contents, difference, leftovers, state, stop_at, trials, without_curves
@@ -37,7 +37,7 @@ def test_stopped_after_any_step(step: int, forks: Forks, whole: dict[str, Any], 
     assert stopped.status == 143, stopped.err
     if step < STEPS:
         assert f"stopped at step {step}; resume=out" in stopped.err
-    assert checkpoint_format.load(tmp_path / "out" / "checkpoints" / "last.ckpt")["global_step"] == step
+    assert checkpoint_format.load_checkpoint(tmp_path / "out" / "checkpoints" / "last.ckpt")["global_step"] == step
     assert resume(forks, tmp_path).status == 0
     assert difference(state(tmp_path / "out"), whole) == ""
 
@@ -45,7 +45,7 @@ def test_stopped_after_any_step(step: int, forks: Forks, whole: dict[str, Any], 
 def test_a_step_changes_the_weights(stopped_once: Stopped) -> None:
     """Or all of the above would hold of a run that learns nothing."""
     before, after = (
-        checkpoint_format.load(stopped_once(step) / "checkpoints" / "last.ckpt")["current_model_state"]
+        checkpoint_format.load_checkpoint(stopped_once(step) / "checkpoints" / "last.ckpt")["current_model_state"]
         for step in (11, 12)
     )
     assert not any(torch.equal(before[name], after[name]) for name in before)
@@ -54,8 +54,8 @@ def test_a_step_changes_the_weights(stopped_once: Stopped) -> None:
 @pytest.mark.parametrize(
     ("guard", "gives"),
     [
-        ("digitnet.data.loader:Batches.first_step", 0),
-        ("digitnet.data.loader:reseed", None),
+        ("digitnet.data.loader:DeterministicLoader.resume_step", 0),
+        ("digitnet.data.loader:seed_device", None),
         ("digitnet.models.classifier:DigitClassifier.on_load_checkpoint", None),
         ("lightning.pytorch.callbacks:EMAWeightAveraging.on_load_checkpoint", None),
     ],
@@ -85,7 +85,7 @@ def test_killed_at_a_random_moment(
     delay = random.Random(seed).uniform(0.001, took["train/seconds"] + took["test/seconds"])
 
     def killed(delay: float) -> bool:
-        alarm = Sabotage("digitnet.training.recording:Recorder.on_train_start", 1, Alarm(delay))
+        alarm = Sabotage("digitnet.training.callbacks.graceful_stop:GracefulStop.on_train_start", 1, Alarm(delay))
         ended = forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[alarm])
         assert ended.status in (-signal.SIGALRM, 0), ended.err
         return ended.status != 0
@@ -101,9 +101,9 @@ def test_killed_at_a_random_moment(
 
 def test_killed_before_the_last_row_is_in_the_table(forks: Forks, whole: dict[str, Any], tmp_path: Path) -> None:
     """The checkpoint has it by then, and no epoch is left to be trained."""
-    third = Sabotage("digitnet.training.recording:write_csv", 3, Send(signal.SIGKILL))
+    third = Sabotage("digitnet.training.run_dir:write_metrics_csv", 3, Send(signal.SIGKILL))
     assert forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[third]).status == -9
-    assert len(recording.read_csv(tmp_path / "out" / "metrics.csv")) == 2
+    assert len(run_dir.read_metrics_csv(tmp_path / "out" / "metrics.csv")) == 2
     assert resume(forks, tmp_path).status == 0
     assert difference(without_curves(state(tmp_path / "out")), without_curves(whole)) == ""
 
@@ -135,7 +135,7 @@ def test_the_real_command_killed_by_sigkill(seed: int, whole: dict[str, Any], tm
 def test_killed_after_every_epoch(epochs: int, forks: Forks, tmp_path: Path) -> None:
     options = (*TINY, f"trainer.max_epochs={epochs}")
     assert forks.run("train", *options, "hydra.run.dir=whole", folder=tmp_path).status == 0
-    after_the_saves = Sabotage("digitnet.training.recording:describe", 1, Send(signal.SIGKILL))
+    after_the_saves = Sabotage("digitnet.training.callbacks.epoch_log:format_epoch", 1, Send(signal.SIGKILL))
     assert forks.run("train", *options, "hydra.run.dir=out", folder=tmp_path, sabotages=[after_the_saves]).status == -9
     for _ in range(epochs - 1):
         assert resume(forks, tmp_path, (after_the_saves,)).status == -9
@@ -180,7 +180,7 @@ def test_each_image_comes_once_an_epoch_whatever_stops_the_run(step: int, forks:
 
 
 def test_without_the_position_of_the_loader_some_come_twice(forks: Forks, tmp_path: Path) -> None:
-    off = Sabotage("digitnet.data.loader:Batches.first_step", 0, Give(0), instead=True)
+    off = Sabotage("digitnet.data.loader:DeterministicLoader.resume_step", 0, Give(0), instead=True)
     first, *others = epochs_seen(3, forks, tmp_path, off)
     assert any(epoch != first for epoch in others)
 
@@ -212,7 +212,7 @@ IMPATIENT = (
 def early(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("early")
     assert forks.run("train", *TINY, IMPATIENT, "test=false", "hydra.run.dir=out", folder=folder).status == 0
-    assert len(recording.read_csv(folder / "out" / "metrics.csv")) == 2, "or it has not stopped early"
+    assert len(run_dir.read_metrics_csv(folder / "out" / "metrics.csv")) == 2, "or it has not stopped early"
     return folder / "out"
 
 
@@ -231,7 +231,7 @@ def test_a_run_that_has_stopped_by_itself_is_finished(
 
 
 def test_a_run_that_has_stopped_by_itself_need_only_be_scored(early: Path, forks: Forks, tmp_path: Path) -> None:
-    signalled = Sabotage("digitnet.training.recording:to_json", 1, Send(signal.SIGTERM))
+    signalled = Sabotage("digitnet.training.run_dir:to_json", 1, Send(signal.SIGTERM))
     words = (*TINY, IMPATIENT, "test=false", "hydra.run.dir=out")
     assert forks.run("train", *words, folder=tmp_path, sabotages=[signalled]).status == 143
     assert resume(forks, tmp_path).status == 0
@@ -253,15 +253,15 @@ def test_a_run_that_has_stopped_by_itself_goes_on_when_told_to(
 ) -> None:
     """Early stopping, if it is still there, gives up after one more epoch."""
     assert forks.run("train", "resume=out", word, folder=tmp_path).status == 0
-    assert len(recording.read_csv(stopped_early / "metrics.csv")) == epochs
+    assert len(run_dir.read_metrics_csv(stopped_early / "metrics.csv")) == epochs
 
 
 def test_without_a_memory_of_it_a_run_that_has_stopped_by_itself_trains_on(
     stopped_early: Path, forks: Forks, tmp_path: Path
 ) -> None:
-    off = Sabotage("digitnet.training.recording:Recorder.on_fit_start", 0, Give(), instead=True)
+    off = Sabotage("digitnet.training.callbacks.run_length:RunLength.on_fit_start", 0, Give(), instead=True)
     assert forks.run("train", "resume=out", "test=true", folder=tmp_path, sabotages=[off]).status == 0
-    assert len(recording.read_csv(stopped_early / "metrics.csv")) == 3
+    assert len(run_dir.read_metrics_csv(stopped_early / "metrics.csv")) == 3
 
 
 @pytest.mark.parametrize(("override", "named"), [("optimizer.lr=1", "optimizer.lr=1"), ("model=mlp", "model=mlp")])

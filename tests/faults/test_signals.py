@@ -21,10 +21,10 @@ PLACES = {
     "set-up": ("digitnet.data.datamodule:MNISTDataModule.prepare_data", 1),
     "fit's set-up": ("digitnet.training.callbacks.tensorboard:TensorBoardReport.setup", 1),
     "train": ("digitnet.models.classifier:DigitClassifier.training_step", 12),
-    "validation": ("digitnet.models.classifier:DigitClassifier.validation_step", 2),
-    "save": ("digitnet.checkpoints.checkpoint_format:sealed", 2),
-    "test": ("digitnet.models.classifier:DigitClassifier.test_step", 3),
-    "outcome": ("digitnet.training.recording:to_json", 1),
+    "validation": ("digitnet.models.module:DigitModule.validation_step", 2),
+    "save": ("digitnet.checkpoints.checkpoint_format:append_checksum", 2),
+    "test": ("digitnet.models.module:DigitModule.test_step", 3),
+    "outcome": ("digitnet.training.run_dir:to_json", 1),
 }
 SENT = {"SIGTERM": (15,), "SIGINT": (2,), "SIGTERM twice": (15, 15), "SIGINT, SIGTERM": (2, 15)}
 CASES = [(place, sent) for place in PLACES for sent in SENT]
@@ -57,7 +57,7 @@ def test_a_stop_at_the_end_of_an_epoch_keeps_the_curves(forks: Forks, whole: dic
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_evaluate_ends_at_once_and_writes_nothing(number: int, finished: Path, forks: Forks, tmp_path: Path) -> None:
     signalled = Sabotage(PLACES["test"][0], 2, Send(number))
-    done = forks.run("evaluate", "run=out", "json=figures.json", folder=tmp_path, sabotages=[signalled])
+    done = forks.run("evaluate", "model=out", "json_path=figures.json", folder=tmp_path, sabotages=[signalled])
     assert done.status == 128 + number, done.err
     assert not (tmp_path / "figures.json").exists()
 
@@ -90,13 +90,13 @@ def test_the_real_command_as_it_comes_stops_within_five_seconds(number: int, tmp
         process.send_signal(number)
         assert process.wait(60) == 128 + number
     assert time.perf_counter() - sent < 5
-    last = checkpoint_format.load(tmp_path / "out" / "checkpoints" / "last.ckpt")
+    last = checkpoint_format.load_checkpoint(tmp_path / "out" / "checkpoints" / "last.ckpt")
     assert f"stopped at step {last['global_step']}; resume=out" in (tmp_path / "log").read_text()
 
 
 def test_without_our_handler_a_terminated_run_looks_like_a_success(forks: Forks, tmp_path: Path) -> None:
-    off = Sabotage("digitnet.signals:listen_again", 0, Give(), instead=True)
-    chained = Sabotage("digitnet.signals:handle", 0, Give(), instead=True)
+    off = Sabotage("digitnet.signals:reinstall_handlers", 0, Give(), instead=True)
+    chained = Sabotage("digitnet.signals:on_signal", 0, Give(), instead=True)
     target, nth = PLACES["train"]
     stopped = forks.run(
         "train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[off, chained, Sabotage(target, nth, Send(15))]
@@ -139,7 +139,7 @@ class Forgetful:
 
 def test_without_a_memory_of_failures_only_the_first_is_named(forks: Forks, tmp_path: Path) -> None:
     sweep = ("-m", *TINY, "optimizer.name=sgd", f"optimizer.lr={FAILING[0]}", "hydra.sweep.dir=sweep")
-    off = Sabotage("digitnet.cli.hydra_app:remembering", 0, Forgetful(), instead=True)
+    off = Sabotage("digitnet.cli.hydra_app:_collect_failures", 0, Forgetful(), instead=True)
     told = forks.run("train", *sweep, folder=tmp_path, sabotages=[off]).err
     assert told.count("diverged") == 1
     assert "1e+35" not in told

@@ -1,213 +1,225 @@
-"""The one way in and out of a checkpoint file: whole or not at all, plain data, not a byte changed on the way."""
+"""The format of a checkpoint file: a zip archive of plain data with a checksum, verified before anything is loaded."""
 
-import errno
 import hashlib
 import io
-import os
 import pickletools
 import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
-from digitnet.errors import RunError, UsageError
-from digitnet.models import MODELS, DigitClassifier
-from digitnet.models.classifier import is_finite
+from digitnet.checkpoints.migrations import migrate_checkpoint
+from digitnet.errors import UsageError
+from digitnet.models import MODELS, Calibration, DigitClassifier, is_finite
 
-LIMIT = 2**28  # bytes of a checkpoint, and of the tensors in it: a hundred times what digitnet's own networks need
-SEAL = b"digitnet sha256 "  # and 64 hexadecimal digits: the end of a file written here, a comment to zip readers
-NAMES = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage")  # in a checkpoint
+# The largest checkpoint, and the largest sum of its tensors, in bytes: a hundred times what digitnet's networks need.
+MAX_BYTES = 2**28
+# The comment at the end of the archive, followed by 64 hexadecimal digits. Zip readers, torch's included, ignore it.
+CHECKSUM_MARKER = b"digitnet sha256 "
+_ALLOWED_GLOBALS = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage")
+_END_RECORD_BYTES = 22  # the record at the end of a zip archive, without its comment
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning stages a checkpoint in the system's temporary folder, often another disk, from where moving is copying:
-    a kill in that moment destroys the old file as well (fsspec #1827). It swallows a PermissionError (#21800), and
-    torch reads on over changed bytes (pytorch #126952).
+def append_checksum(archive: bytes) -> bytes:
+    """Store the SHA-256 of a zip archive in the archive's own comment.
+
+    Args:
+        archive: A zip archive without a comment, as `torch.save` writes it.
+
+    Returns:
+        The archive with the comment.
+
+    Raises:
+        ValueError: If the archive has a comment already, or is not a zip archive.
     """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        content = sealed(buffer.getvalue())
-        try:
-            require_plain_archive(content)  # or all that is trained could never be loaded
-        except ValueError as error:
-            raise RunError(f"{path}: would be no digitnet checkpoint ({error}); leave that out of the run") from error
-        write(Path(path), content)
-
-    def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
-        return load(Path(path))
-
-
-def write(path: Path, content: bytes) -> None:
-    """Replaces the file at once: whoever reads, whenever the process dies, sees all of the old or all of the new.
-
-    Raises RunError if the disk does not take it; the old file stays as it was.
-    """
-    staged = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with staged.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            staged.replace(path)
-        finally:
-            staged.unlink(missing_ok=True)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror}); mend that, then resume or repeat") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """A new name is safe from a power failure only when its folder is on the disk as well."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network disks know no such thing
-            raise
-    finally:
-        os.close(handle)
-
-
-def sweep_leftovers(folder: Path) -> None:
-    """What processes killed in the middle of `write` have left of this run."""
-    for leftover in [*folder.glob(".*.part"), *folder.glob("checkpoints/.*.part")]:
-        if re.fullmatch(r"\..+\.\d+\.part", leftover.name):
-            leftover.unlink(missing_ok=True)
-
-
-def sealed(archive: bytes) -> bytes:
-    """The zip archive with its SHA-256 in the comment at its end, which zip readers, torch's too, pass over."""
-    size = len(SEAL) + 64
+    size = len(CHECKSUM_MARKER) + 64
     if not archive.endswith(bytes(2)):
         raise ValueError("not a zip archive without a comment")
-    body = archive[:-2] + size.to_bytes(2, "little") + SEAL
+    body = archive[:-2] + size.to_bytes(2, "little") + CHECKSUM_MARKER
     return body + hashlib.sha256(body).hexdigest().encode()
 
 
-def require_writable(folder: Path, name: str) -> None:
-    """Raises UsageError if the folder cannot be made or written in; makes nothing that lasts."""
+def resolve_checkpoint(path: Path) -> Path:
+    """Return the checkpoint that a path refers to.
+
+    Args:
+        path: A run folder, which stands for its best checkpoint, or a checkpoint.
+
+    Returns:
+        The path of the checkpoint.
+
+    Raises:
+        UsageError: If there is no such file.
+    """
+    checkpoint = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
+    if not checkpoint.is_file():
+        raise UsageError(f"{checkpoint}: no checkpoint there; give a run folder, or a .ckpt file that digitnet wrote")
+    return checkpoint
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint to the CPU, without running any code from it.
+
+    Args:
+        path: A checkpoint that digitnet or Lightning wrote. Checkpoints of earlier versions are translated.
+
+    Returns:
+        The content: `state_dict`, `hyper_parameters`, `digitnet_model` and what Lightning needs to resume.
+
+    Raises:
+        UsageError: If the file is missing, damaged, not plain data, not a checkpoint of digitnet, or has weights that
+            are not finite.
+    """
     try:
-        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-        with TemporaryDirectory(dir=existing, prefix=".digitnet-"):
-            pass
-    except OSError as error:
-        raise UsageError(f"{name}={folder}: cannot write there ({error}); choose another folder") from error
-
-
-def find(run: Path) -> Path:
-    """The checkpoint meant by a run folder (its best) or by the path of a checkpoint."""
-    path = run / "checkpoints" / "best.ckpt" if run.is_dir() else run
-    if not path.is_file():
-        raise UsageError(f"{path}: no checkpoint there; give the folder of a run, or a .ckpt file that digitnet wrote")
-    return path
-
-
-def load(path: Path) -> dict[str, Any]:
-    """What a digitnet checkpoint holds, on the CPU. Raises UsageError for any other file; runs no code from it."""
-    try:
-        content = verified(path)
-        # First its outline alone: a tensor may claim more than its file holds, and be given the memory.
-        if size_of(torch.load(io.BytesIO(content), map_location="meta", weights_only=True), {}) > len(content):
+        content = read_verified(path)
+        # Load only the shapes first: a tensor may claim more memory than the file has bytes.
+        if _tensor_bytes(torch.load(io.BytesIO(content), map_location="meta", weights_only=True), {}) > len(content):
             raise ValueError("tensors larger than the file")
         checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        ours = isinstance(checkpoint, dict) and {"digitnet_model", "state_dict", "hyper_parameters"} <= set(checkpoint)
-        finite = ours and is_finite(checkpoint["state_dict"].values())
-    except Exception as error:  # torch raises whatever the broken bytes lead to: ten kinds were seen
+        is_ours = isinstance(checkpoint, dict) and {"digitnet_model", "state_dict", "hyper_parameters"} <= set(
+            checkpoint
+        )
+        finite = is_ours and is_finite(checkpoint["state_dict"].values())
+        migrated = migrate_checkpoint(checkpoint) if is_ours else {}
+    except Exception as error:  # torch raises ten different types, depending on which bytes are damaged
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise UsageError(f"{path}: not a whole checkpoint that digitnet wrote ({reason})") from error
-    if not ours:
+        raise UsageError(f"{path}: not an intact checkpoint that digitnet wrote ({reason})") from error
+    if not is_ours:
         raise UsageError(f"{path}: not a checkpoint that digitnet wrote; train one with `python -m digitnet.train`")
     if not finite:
-        raise UsageError(f"{path}: its weights are not finite numbers; train again")
-    return dict(checkpoint)
+        raise UsageError(f"{path}: its weights are not finite; train again")
+    return migrated
 
 
-def verified(path: Path) -> bytes:
-    """The bytes of a zip archive that has not been changed and names no code.
+def read_verified(path: Path) -> bytes:
+    """Read a checkpoint file and verify that it was not changed and names no code.
 
-    A file of Lightning's own writing has no seal; then the checksums that zip keeps of its members must do, which miss
-    a change between the members. Raises ValueError or what zipfile does.
+    A file that Lightning wrote without `AtomicCheckpointIO` has no checksum. Then the CRC of each member is checked,
+    which misses changes between the members.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The content of the file, a zip archive.
+
+    Raises:
+        ValueError: If the file is too large, damaged, or names code.
+        OSError: If the file cannot be read.
+        zipfile.BadZipFile: If the file is not a zip archive.
     """
-    if path.stat().st_size > LIMIT:
-        raise ValueError(f"more than {LIMIT} bytes")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"more than {MAX_BYTES} bytes")
     content = path.read_bytes()
-    comment = require_plain_archive(content)
+    comment = validate_archive(content)
     if comment:
-        if not comment.startswith(SEAL) or hashlib.sha256(content[:-64]).hexdigest().encode() != comment[len(SEAL) :]:
-            raise ValueError("damaged: its SHA-256 is another")
+        checksum = CHECKSUM_MARKER + hashlib.sha256(content[:-64]).hexdigest().encode()
+        if comment != checksum:
+            raise ValueError("damaged: its SHA-256 does not match")
     elif bad := zipfile.ZipFile(io.BytesIO(content)).testzip():
         raise ValueError(f"damaged: {bad}")
     return content
 
 
-def require_plain_archive(content: bytes) -> bytes:
-    """The comment of an archive that zipfile and torch read alike: nothing before, after or twice, nothing packed."""
-    if len(content) > LIMIT:
-        raise ValueError(f"more than {LIMIT} bytes")
+def validate_archive(content: bytes) -> bytes:
+    """Check that zipfile and torch read an archive in the same way, and that its pickle names no code.
+
+    Args:
+        content: The archive.
+
+    Returns:
+        The comment of the archive, empty if there is none.
+
+    Raises:
+        ValueError: If there are bytes around the archive, duplicate or compressed members, or a pickle that names code.
+        zipfile.BadZipFile: If the content is not a zip archive.
+    """
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"more than {MAX_BYTES} bytes")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members, comment = archive.infolist(), archive.comment
         names = [member.filename.lower() for member in members]
-        programs = [member for member in members if member.filename.lower().endswith("data.pkl")]
-        end = content[len(content) - 22 - len(comment) :]  # the record at the end of an archive has 22 bytes
-        if not content.startswith(b"PK\3\4") or not end.startswith(b"PK\5\6"):
+        pickles = [member for member in members if member.filename.lower().endswith("data.pkl")]
+        end_record = content[len(content) - _END_RECORD_BYTES - len(comment) :]
+        if not content.startswith(b"PK\3\4") or not end_record.startswith(b"PK\5\6"):
             raise ValueError("bytes before or after the archive")
-        if len(set(names)) < len(names) or len(programs) != 1:
+        if len(set(names)) < len(names) or len(pickles) != 1:
             raise ValueError("members of the same name")
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("a compressed archive")
-        require_plain(archive.read(programs[0]))
+        _validate_pickle(archive.read(pickles[0]))
     return comment
 
 
-def require_plain(instructions: bytes) -> None:
-    """What torch itself lets a file call is more: a few bytes of `bytearray` could ask for all memory."""
+def _validate_pickle(instructions: bytes) -> None:
+    """Refuse every global but those of tensors: torch allows more, such as a `bytearray` that asks for all memory."""
     for instruction, argument, _ in pickletools.genops(instructions):
-        if "GLOBAL" in instruction.name and not NAMES.fullmatch(str(argument)):
-            raise ValueError(f"it names {argument}, which is no data")
+        if "GLOBAL" in instruction.name and not _ALLOWED_GLOBALS.fullmatch(str(argument)):
+            raise ValueError(f"it names {argument}, which is not plain data")
 
 
-def size_of(content: Any, known: dict[int, int]) -> int:
-    """Bytes of all tensors in there, each counted as if nothing were shared; `known` are the parts summed before."""
+def _tensor_bytes(content: Any, known: dict[int, int]) -> int:
+    """Sum the bytes of all tensors in nested containers, as if no memory were shared; `known` caches visited parts."""
     if isinstance(content, Tensor):
         return content.nbytes
     if id(content) not in known:
-        parts = (
-            content.values() if isinstance(content, Mapping) else content if isinstance(content, list | tuple) else ()
-        )
-        known[id(content)] = 0  # in case it holds itself
-        known[id(content)] = sum(size_of(part, known) for part in parts)
+        is_sequence = isinstance(content, list | tuple)
+        parts = content.values() if isinstance(content, Mapping) else content if is_sequence else ()
+        known[id(content)] = 0  # in case the container holds itself
+        known[id(content)] = sum(_tensor_bytes(part, known) for part in parts)
     return known[id(content)]
 
 
-def restore(path: Path) -> DigitClassifier:
-    """The model in a checkpoint, in evaluation mode."""
-    checkpoint = load(path)
+def load_checkpoint_model(path: Path) -> DigitClassifier:
+    """Build the model of a checkpoint.
+
+    Args:
+        path: The checkpoint.
+
+    Returns:
+        The model, on the CPU and in evaluation mode.
+
+    Raises:
+        UsageError: If the checkpoint cannot be loaded, or its model is not in `digitnet.models.MODELS`.
+    """
+    checkpoint = load_checkpoint(path)
     name = checkpoint["digitnet_model"]
     if not isinstance(name, str) or name not in MODELS:
-        raise UsageError(f"{path}: holds a {name}, but digitnet.models.MODELS knows only {', '.join(MODELS)}")
+        raise UsageError(f"{path}: holds a {name}, but digitnet.models.MODELS has only {', '.join(MODELS)}")
     try:
-        return rebuild(name, checkpoint["hyper_parameters"], checkpoint["state_dict"])
+        return build_model(name, checkpoint["hyper_parameters"], checkpoint["state_dict"])
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         reason = str(error).partition("\n")[0]
-        raise UsageError(f"{path}: does not fit {name} of this version of digitnet ({reason})") from error
+        raise UsageError(f"{path}: does not fit the {name} of this version of digitnet ({reason})") from error
 
 
-def rebuild(name: str, hyper_parameters: dict[str, Any], state_dict: dict[str, Any]) -> DigitClassifier:
-    """A model by its name in the closed list. Raises what torch does if the weights are not those of such a model."""
+def build_model(
+    name: str, hyper_parameters: dict[str, Any], state_dict: dict[str, Any], calibration: Calibration | None = None
+) -> DigitClassifier:
+    """Build a model from its name, hyper-parameters and weights.
+
+    Args:
+        name: A key of `digitnet.models.MODELS`.
+        hyper_parameters: Keyword arguments of the class, as plain values.
+        state_dict: The weights.
+        calibration: Calibration of the model's probabilities, if it is known.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        ValueError: If a hyper-parameter describes more layers than there are weights, or is out of range.
+        RuntimeError: If the weights do not fit the network.
+        TypeError: If a hyper-parameter is unknown.
+    """
     if any(len(value) > len(state_dict) for value in hyper_parameters.values() if isinstance(value, list | tuple)):
         raise ValueError("more layers than weights")
-    with torch.device("meta"):  # takes no memory, so numbers out of a file may say what they like
+    with torch.device("meta"):  # needs no memory, whatever sizes the file claims
         MODELS[name](**hyper_parameters).load_state_dict(state_dict, assign=True)
-    model = MODELS[name](**hyper_parameters)
+    model = MODELS[name](**hyper_parameters, calibration=calibration)
     model.load_state_dict(state_dict)
     return model.eval()

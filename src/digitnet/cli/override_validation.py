@@ -1,175 +1,161 @@
-"""Checks what a command is told against the signatures of what it configures, before anything is made.
+"""Checks overrides against the signatures of the classes that they configure, before anything is created.
 
-A config file holds decisions only; which other keys a node may have, and of which types, its `_target_` knows. So
-`trainer.precision=bf16-mixed` needs neither a `+` nor a line of YAML, and `trainer.max_epoch=3` gets "did you mean".
+A config file holds decisions only. Which other keys a node may have, and of which types, follows from the signature of
+its `_target_`. So `trainer.precision=bf16-mixed` needs neither a `+` nor a line of YAML, and `trainer.max_epoch=3` is
+answered with "did you mean trainer.max_epochs?".
 """
 
 import difflib
-import inspect
-import pkgutil
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Iterable, Iterator, Sequence
+from inspect import formatannotation
+from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from digitnet.cli.signatures import ANY_NAME, accepted_parameters, matches_type, resolve_target
 from digitnet.errors import UsageError
 
-CONFIG_WORDS = ("_target_", "_convert_", "_partial_", "_recursive_")
+_HYDRA_KEYWORDS = ("_target_", "_convert_", "_partial_", "_recursive_")
+
+# Keys and options of digitnet 0.1.0 whose new name is not the most similar one.
+_RENAMED = {
+    "averaging": "weight_averaging",
+    "folder": "run_dir",
+    "run": "model",
+    "json": "json_path",
+    "plots": "plots_dir",
+    "distillation.weight": "distillation.alpha",
+    "distillation.teacher.source": "distillation.teacher.model",
+    "cnn_teacher_valid": "cnn_teacher_unpadded",
+    "onecycle": "linear",
+}
 
 
 def check_key(key: str, config: DictConfig, groups: Sequence[str]) -> None:
-    """Raises UsageError if neither the config nor a signature in it knows the key."""
+    """Check that a key is known to the config or to a signature in it.
+
+    Args:
+        key: The dotted key of an override.
+        config: The composed config without values.
+        groups: Names of the config groups, for suggestions.
+
+    Raises:
+        UsageError: If the key is unknown.
+    """
     node: Any = config
     for part in key.split("."):
-        if not isinstance(node, DictConfig) or part not in node.keys():  # noqa: SIM118 ("in" denies a ???)
-            known = parameters(node) if isinstance(node, DictConfig) else {}
-            # Nearly a name that is known is a typo, even where any other name would do.
-            free = "**" in known and not difflib.get_close_matches(part, [*known, *map(str, node)], n=1, cutoff=0.7)
-            if part in known or free or part in CONFIG_WORDS:
+        if not isinstance(node, DictConfig) or part not in node.keys():  # noqa: SIM118 ("in" is False for a ???)
+            known = accepted_parameters(node) if isinstance(node, DictConfig) else {}
+            # A name that is similar to a known one is a typo, even where any other name would be accepted.
+            similar = difflib.get_close_matches(part, [*known, *map(str, node)], n=1, cutoff=0.7) if known else []
+            if part in known or part in _HYDRA_KEYWORDS or (ANY_NAME in known and not similar):
                 return
-            raise UsageError(f"{key or repr(key)}: no such key{suggest(key, [*groups, *all_keys(config)])}")
+            raise UsageError(f"{key or repr(key)}: no such key{did_you_mean(key, [*groups, *_all_keys(config)])}")
         node = None if OmegaConf.is_missing(node, part) or OmegaConf.is_interpolation(node, part) else node[part]
 
 
 def check_types(config: DictConfig) -> None:
-    """Raises UsageError for a key that a `_target_` does not take, or a value of another type."""
-    for path, node in nodes(config):
-        known = parameters(node)
-        for name, value in plain(node).items() if known else ():
-            key = source(node, path, name)
-            if name not in known and "**" not in known and name not in CONFIG_WORDS:
-                raise UsageError(f"{key}: no such key{suggest(key, [f'{path}.{other}' for other in known])}")
-            if not fits(value, known.get(name, Any)):
-                raise UsageError(
-                    f"{key}={'null' if value is None else value}: must be {inspect.formatannotation(known[name])}"
-                )
+    """Check every key and value of a config against the signatures of its classes.
+
+    Args:
+        config: The composed config.
+
+    Raises:
+        UsageError: If a `_target_` does not accept a key, or a value has another type.
+    """
+    for path, node in _iter_nodes(config):
+        known = accepted_parameters(node)
+        for name, value in _to_dict(node).items() if known else ():
+            key = _origin_key(node, path, name)
+            if name not in known and ANY_NAME not in known and name not in _HYDRA_KEYWORDS:
+                raise UsageError(f"{key}: no such key{did_you_mean(key, [f'{path}.{other}' for other in known])}")
+            if not matches_type(value, known.get(name, Any)):
+                text = "null" if value is None else value
+                hint = did_you_mean(value, ()) if isinstance(value, str) else ""
+                raise UsageError(f"{key}={text}: must be {formatannotation(known[name])}{hint}")
 
 
 def check_targets(content: Any) -> None:
-    """Raises UsageError for a `_target_`, wherever it is, that is no part of an experiment. Takes resolved content."""
-    if isinstance(content, dict) and "_target_" in content:
-        part_called(str(content["_target_"]))
-    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
-    for part in parts:
-        check_targets(part)
+    """Check that every `_target_` in a config is a part of an experiment.
 
+    Args:
+        content: The config as plain containers, interpolations resolved.
 
-def parameters(node: DictConfig) -> dict[str, Any]:
-    """Names and types that the node's `_target_` takes, also what it hands on by `**` to the class it extends.
-
-    The name "**" says that it takes any other name as well. Empty without a `_target_`.
+    Raises:
+        UsageError: If a `_target_` names anything else that could be imported.
     """
-    if "_target_" not in node:
-        return {}
-    found: dict[str, Any] = {}
-    for function in initialisers(part_called(node._target_)):
-        signature = inspect.signature(function)
-        try:
-            hints = get_type_hints(function)
-        except NameError:  # annotations that exist for type checkers only, as those of WandbLogger
-            hints = {}
-        named = [p.name for p in signature.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        found = {name: hints.get(name, Any) for name in named if name != "self"} | found
-        if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
-            return found
-    return found | {"**": Any}
+    if isinstance(content, dict) and "_target_" in content:
+        resolve_target(str(content["_target_"]))
+    children = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    for child in children:
+        check_targets(child)
 
 
-def part_called(name: str) -> Any:
-    """What a `_target_` names: a part of an experiment; UsageError for anything else that can be imported."""
-    import lightning.pytorch as L
-    from lightning.fabric.plugins import ClusterEnvironment
-    from lightning.pytorch import accelerators, loggers, plugins, profilers, strategies
+def find_key(argument: str, value: object, config: DictConfig) -> str:
+    """Find the key that sets an argument of a class.
 
-    import digitnet
-    from digitnet.checkpoints import pretrained
-    from digitnet.models import Distillation
+    Args:
+        argument: Name of the argument.
+        value: Its value.
+        config: The composed config.
 
-    ours = (L.LightningModule, L.LightningDataModule, L.Trainer, digitnet.Augmentation, Distillation)
-    hardware = (accelerators.Accelerator, strategies.Strategy, ClusterEnvironment, plugins.Precision, plugins.LayerSync)
-    kinds = (*ours, *hardware, L.Callback, loggers.Logger, profilers.Profiler, plugins.CheckpointIO)
-    try:
-        target = pkgutil.resolve_name(name)
-    except Exception as error:
-        raise UsageError(f"_target_={name}: cannot be imported") from error
-    if not (target is pretrained.load_all or (inspect.isclass(target) and issubclass(target, kinds))):
-        raise UsageError(f"_target_={name}: is no model, data module, callback, logger or other part of a Trainer")
-    return target
+    Returns:
+        The dotted key, such as "optimizer.lr" for the argument "lr"; the name itself if no class in the config has such
+        an argument.
+    """
+    candidates = [(path, node) for path, node in _iter_nodes(config) if argument in accepted_parameters(node)]
+    given = [(path, node) for path, node in candidates if argument in node]
+    for path, node in [each for each in given if each[1][argument] == value] or given or candidates:
+        return _origin_key(node, path, argument)
+    return argument
 
 
-def initialisers(target: Any) -> list[Callable[..., Any]]:
-    if not inspect.isclass(target):
-        return [target]
-    return [vars(parent)["__init__"] for parent in target.__mro__ if "__init__" in vars(parent)]
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """Suggest a known name.
 
+    Args:
+        wrong: The name that was typed.
+        known: The names that exist. A key that was typed without its node is found by its last part.
 
-def nodes(config: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
-    """All mappings below, with their dotted paths."""
-    if isinstance(config, DictConfig):
-        yield path, config
-    names: Iterable[Any] = config.keys() if isinstance(config, DictConfig) else range(len(config))
-    for name in names:
-        if (
-            (name == "hydra" and not path)
-            or OmegaConf.is_interpolation(config, name)
-            or OmegaConf.is_missing(config, name)
-        ):
-            continue
-        if isinstance(config[name], DictConfig | ListConfig):
-            yield from nodes(config[name], f"{path}.{name}".lstrip("."))
-
-
-def all_keys(config: DictConfig) -> list[str]:
-    keys = [(path, str(name)) for path, node in nodes(config) for name in [*node, *parameters(node)]]
-    return [f"{path}.{name}".lstrip(".") for path, name in keys if name not in (*CONFIG_WORDS, "**")]
-
-
-def suggest(wrong: str, known: Iterable[str]) -> str:
-    """The nearest known name; a key given without the node it is in is found by its last part."""
-    known = list(known)
+    Returns:
+        Text to append to an error message; empty if no name is similar.
+    """
+    known = list(dict.fromkeys(known))
     last = wrong.rpartition(".")[2]
-    nearest = [name for name in known if name.rpartition(".")[2] == last and "." in name]
+    nearest = [_RENAMED[wrong]] if wrong in _RENAMED else []
+    nearest = nearest or [name for name in known if name.rpartition(".")[2] == last and "." in name]
     nearest = nearest or difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
     return f"; did you mean {' or '.join(nearest[:3])}?" if nearest else ""
 
 
-def plain(node: DictConfig) -> dict[str, Any]:
+def _iter_nodes(config: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
+    """Yield all mappings in a config but Hydra's own, with their dotted paths."""
+    if isinstance(config, DictConfig):
+        yield path, config
+    names: Iterable[Any] = config.keys() if isinstance(config, DictConfig) else range(len(config))
+    for name in names:
+        is_hydra = name == "hydra" and not path
+        if is_hydra or OmegaConf.is_interpolation(config, name) or OmegaConf.is_missing(config, name):
+            continue
+        if isinstance(config[name], DictConfig | ListConfig):
+            yield from _iter_nodes(config[name], f"{path}.{name}".lstrip("."))
+
+
+def _all_keys(config: DictConfig) -> list[str]:
+    keys = [(path, str(name)) for path, node in _iter_nodes(config) for name in [*node, *accepted_parameters(node)]]
+    return [f"{path}.{name}".lstrip(".") for path, name in keys if name not in (*_HYDRA_KEYWORDS, ANY_NAME)]
+
+
+def _to_dict(node: DictConfig) -> dict[str, Any]:
     content = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
     assert isinstance(content, dict)
     return {str(name): value for name, value in content.items()}
 
 
-def source(node: DictConfig, path: str, name: str) -> str:
-    """The key to name in a message: where a value is taken over from another key, that one."""
-    raw = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore[call-overload, index]
-    taken_over = re.fullmatch(r"\$\{([\w.]+)\}", raw) if isinstance(raw, str) else None
-    return taken_over[1] if taken_over else f"{path}.{name}".lstrip(".")
-
-
-def fits(value: Any, annotation: Any) -> bool:
-    """Whether a value from YAML can be what the annotation says; a mapping with a `_target_` may become anything."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if annotation is Any or (isinstance(value, dict) and "_target_" in value):
-        return True
-    if origin in (Union, UnionType):
-        return any(fits(value, argument) for argument in arguments)
-    if origin is Literal:
-        return any(value == argument and type(value) is type(argument) for argument in arguments)
-    if annotation in (None, NoneType):
-        return value is None
-    if isinstance(value, bool) or annotation is bool:
-        return isinstance(value, bool) and annotation is bool
-    if annotation is float:
-        return isinstance(value, int | float)
-    if isinstance(value, list):
-        inner = [argument for argument in arguments if argument is not Ellipsis]
-        return is_sequence(origin or annotation) and all(fits(item, inner[0]) for item in value if inner)
-    if isinstance(value, str):
-        return annotation is str or hasattr(annotation, "__fspath__")
-    return isinstance(value, origin or annotation)
-
-
-def is_sequence(kind: Any) -> bool:
-    return (inspect.isclass(kind) and issubclass(list, kind)) or kind is tuple
+def _origin_key(node: DictConfig, path: str, name: str) -> str:
+    """Return the key that a message should name: the interpolated key, where a value comes from another one."""
+    raw = OmegaConf.to_container(node, resolve=False)
+    text = raw.get(name) if isinstance(raw, dict) else None
+    interpolation = re.fullmatch(r"\$\{([\w.]+)\}", text) if isinstance(text, str) else None
+    return interpolation[1] if interpolation else f"{path}.{name}".lstrip(".")

@@ -10,7 +10,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from digitnet import plots, train
-from digitnet.training import recording
+from digitnet.training import run_dir
 from tests.conftest import SLIM, Run, call
 
 HPARAMS = "_hparams_/session_start_info"
@@ -24,7 +24,7 @@ def events(trained_once: Path) -> EventAccumulator:
 
 
 def test_the_curves_are_those_of_metrics_csv(events: EventAccumulator, trained_once: Path) -> None:
-    rows = recording.read_csv(trained_once / "metrics.csv")
+    rows = run_dir.read_metrics_csv(trained_once / "metrics.csv")
     for tag in ("train/loss", "train/acc", "val/loss", "val/acc"):
         assert [point.value for point in events.Scalars(tag)] == pytest.approx([row[tag] for row in rows])
     steps = [[point.step for point in events.Scalars(tag)] for tag in ("train/loss", "val/loss")]
@@ -75,8 +75,8 @@ def test_the_confusion_matrix_is_that_of_the_validation_accuracy(
 ) -> None:
     """Not that of the network with dropout, as Lightning leaves it after training."""
     drawn: list[torch.Tensor] = []
-    draw = plots.draw_confusion
-    monkeypatch.setattr(plots, "draw_confusion", lambda confusion: drawn.append(confusion) or draw(confusion))
+    draw = plots.plot_confusion
+    monkeypatch.setattr(plots, "plot_confusion", lambda confusion: drawn.append(confusion) or draw(confusion))
     few = (
         "trainer.max_epochs=1",
         "data.train_size=2560",

@@ -1,4 +1,4 @@
-"""What a run shows in TensorBoard beyond the figures of each epoch."""
+"""What a run shows in TensorBoard besides the metrics of each epoch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,75 +12,112 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchvision.utils import make_grid
 
-from digitnet.models import DigitClassifier
+from digitnet.models import DigitModule
 
-MISTAKES_SHOWN = 16
-OVERLAYS = {
-    part: ["Multiline", [f"^train/{key}$", f"^val/{key}$"]] for part, key in {"loss": "loss", "accuracy": "acc"}.items()
+_ERRORS_SHOWN = 16
+_IMAGES_SHOWN = 64
+_IMAGES_PER_BATCH = 1000
+# Charts of the custom scalars tab: training and validation in one chart.
+_SCALAR_LAYOUT = {
+    "training and validation": {
+        title: ["Multiline", [f"^train/{metric}$", f"^val/{metric}$"]]
+        for title, metric in {"loss": "loss", "accuracy": "acc"}.items()
+    }
 }
 
 
 class TensorBoardReport(L.Callback):
-    """The graph, training over validation on one chart, the learning rate, and a batch as the network sees it."""
+    """Logs the graph, charts of training and validation together, the learning rate and a batch of training images.
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.settings = settings
+    Args:
+        hparams: The settings of the run, for `hparams.yaml`.
+    """
+
+    def __init__(self, hparams: dict[str, Any]) -> None:
+        self.hparams = hparams
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Give the settings to the logger, which writes `hparams.yaml` once, at the start."""
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.hparams = self.settings  # for hparams.yaml, which the logger writes once, at the start
+                logger.hparams = self.hparams
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if (writer := writer_of(trainer)) is None or trainer.global_step:  # a resumed run has them already
+        """Log what does not change during the run; a resumed run has logged it before."""
+        if (writer := summary_writer(trainer)) is None or trainer.global_step:
             return
-        # Lightning's log_graph draws it again before the test, when the network may be compiled and cannot be traced.
+        # Lightning's log_graph would draw the graph again before the test, when a compiled network cannot be traced.
         assert isinstance(pl_module.example_input_array, torch.Tensor)
         writer.add_graph(pl_module, pl_module.example_input_array.to(pl_module.device))
-        writer.add_custom_scalars({"training and validation": OVERLAYS})
+        writer.add_custom_scalars(_SCALAR_LAYOUT)
         images, _ = next(iter(trainer.train_dataloader))  # type: ignore[arg-type]
-        pixels = images[:64].float() / (255 if images.dtype == torch.uint8 else 1)
+        pixels = images[:_IMAGES_SHOWN].float() / (255 if images.dtype == torch.uint8 else 1)
         writer.add_image("train/images", make_grid(pixels.unsqueeze(1)))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Log the learning rate, under a name that does not depend on the optimizer."""
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if trainer.global_step % every == 0 and (writer := writer_of(trainer)):
+        if trainer.global_step % every == 0 and (writer := summary_writer(trainer)):
             writer.add_scalar("lr", trainer.optimizers[0].param_groups[0]["lr"], trainer.global_step)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        if writer := writer_of(trainer):
-            writer.flush()  # a run that is killed and resumed has all points of before
+        """Write all events to disk, so that a run that is killed and resumed has every point up to its checkpoint."""
+        if writer := summary_writer(trainer):
+            writer.flush()
 
 
-def writer_of(trainer: L.Trainer) -> SummaryWriter | None:
-    """None where there is no TensorBoard logger, and on all processes but the first."""
+def summary_writer(trainer: L.Trainer) -> SummaryWriter | None:
+    """Return the writer of TensorBoard events.
+
+    Args:
+        trainer: The Trainer of the run.
+
+    Returns:
+        The writer, or None without a TensorBoard logger and in all processes but the first.
+    """
     if not trainer.is_global_zero:
         return None
     return next((logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
 
 
-def add_outcome(trainer: L.Trainer, settings: dict[str, Any], outcome: Mapping[str, Any]) -> None:
-    """The run's one record in the HPARAMS tab, which keeps the first it is given and no later one."""
+def log_hparams(trainer: L.Trainer, hparams: dict[str, Any], result: Mapping[str, Any]) -> None:
+    """Log the settings and the result of a finished run for the HPARAMS tab, which keeps only the first such record.
+
+    Args:
+        trainer: The Trainer of the run.
+        hparams: The settings.
+        result: The result, as in metrics.json.
+    """
     names = ("val/acc", "val/loss", "test/acc", "test/loss")
-    finals = {f"final/{name.replace('/', '_')}": outcome[name] for name in names if name in outcome}
+    finals = {f"final/{name.replace('/', '_')}": result[name] for name in names if name in result}
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(settings, finals, step=trainer.global_step)
+            logger.log_hyperparams(hparams, finals, step=trainer.global_step)
 
 
 @torch.inference_mode()
-def add_mistakes(trainer: L.Trainer, model: DigitClassifier, images: Tensor, labels: Tensor) -> None:
-    if (writer := writer_of(trainer)) is None:
-        return
-    from digitnet import plots  # imports matplotlib
+def log_errors(trainer: L.Trainer, model: DigitModule, images: Tensor, labels: Tensor) -> None:
+    """Log the confusion matrix and the misclassified images with the highest loss.
 
-    logits = torch.cat([model(part.to(model.device)).cpu() for part in torch.split(images, 1000)])
+    Args:
+        trainer: The Trainer of the run.
+        model: The model, in evaluation mode.
+        images: Validation images, `[N, 28, 28]`.
+        labels: Their labels, `[N]`.
+    """
+    if (writer := summary_writer(trainer)) is None:
+        return
+    from digitnet.plots import plot_confusion, plot_predictions  # imports matplotlib
+
+    batches = torch.split(images, _IMAGES_PER_BATCH)
+    logits = torch.cat([model(batch.to(model.device)).cpu() for batch in batches])
     images, labels, predicted = images.cpu(), labels.cpu(), logits.argmax(dim=1)
     confusion = multiclass_confusion_matrix(predicted, labels, num_classes=10, validate_args=False)
-    writer.add_figure("val/confusion", plots.draw_confusion(confusion), trainer.global_step)
+    writer.add_figure("val/confusion", plot_confusion(confusion), trainer.global_step)
     losses = F.cross_entropy(logits, labels, reduction="none").masked_fill(predicted == labels, 0)
-    worst = losses.argsort(descending=True)[: min(MISTAKES_SHOWN, int((predicted != labels).sum()))]
-    mistakes = plots.draw_predictions(images[worst], labels[worst], logits[worst].softmax(dim=1))
-    writer.add_figure("val/mistakes", mistakes, trainer.global_step)
+    misclassified = int((predicted != labels).sum())
+    worst = losses.argsort(descending=True)[: min(_ERRORS_SHOWN, misclassified)]
+    plot = plot_predictions(images[worst], labels[worst], logits[worst].softmax(dim=1))
+    writer.add_figure("val/mistakes", plot, trainer.global_step)

@@ -1,0 +1,193 @@
+"""From a composed config to the objects of a run: data module, model, callbacks and Trainer."""
+
+import logging
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch.nn
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate as hydra_instantiate
+from lightning.pytorch.callbacks import LambdaCallback, TQDMProgressBar
+from omegaconf import DictConfig, OmegaConf
+
+from digitnet.checkpoints.lightning_io import AtomicCheckpointIO
+from digitnet.data import Augmentation, MNISTDataModule
+from digitnet.errors import UsageError
+from digitnet.models import DigitClassifier
+from digitnet.training.callbacks import EpochLog, GracefulStop, RunCheckpoint, RunLength, TensorBoardReport
+from digitnet.training.run_dir import metrics_csv
+
+_STOP_CRITERIA = ("min_epochs", "max_epochs", "min_steps", "max_steps", "max_time", "callbacks")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The objects of a run."""
+
+    data: MNISTDataModule
+    """The data module."""
+    model: DigitClassifier
+    """The model, with its initial weights."""
+    trainer: L.Trainer
+    """The Trainer, with the callbacks of the run."""
+    epoch_log: EpochLog
+    """The records of the epochs."""
+    hparams: dict[str, Any]
+    """The settings by which TensorBoard compares runs."""
+
+
+def build_run(config: DictConfig) -> Run:
+    """Build the objects that a config describes.
+
+    Args:
+        config: The composed config of `train`.
+
+    Returns:
+        The objects. No file was written.
+
+    Raises:
+        UsageError: If one of the classes refuses its arguments.
+    """
+    run_dir = Path(config.run_dir)
+    data = instantiate(config.data, "data")
+    distillation = instantiate(config.distillation, "distillation") if config.get("distillation") else None
+    # The seed is set after the teachers were built, so that they do not change the initial weights of the student.
+    L.seed_everything(config.seed, verbose=False)
+    model = instantiate(config.model, "model", distillation=distillation)
+    hparams = collect_hparams(config, model, data)
+    epoch_log = EpochLog(metrics_csv(run_dir))
+    run_checkpoint = RunCheckpoint(run_dir, epoch_log)
+    # Each of the first four relies on what those before it have done at the end of an epoch.
+    callbacks = [RunLength(stop_criteria(config)), epoch_log, run_checkpoint, GracefulStop(run_checkpoint)]
+    callbacks += [TensorBoardReport(hparams), *_optional_callbacks(config)]
+    return Run(data, model, build_trainer(config.trainer, callbacks), epoch_log, hparams)
+
+
+def _optional_callbacks(config: DictConfig) -> list[L.Callback]:
+    """Build the callbacks that depend on top-level settings."""
+    callbacks: list[L.Callback] = []
+    if config.compile:
+        # Compiled after TensorBoardReport has traced the graph, because a compiled network cannot be traced.
+        callbacks.append(LambdaCallback(on_train_start=_compile_network))
+    if config.get("weight_averaging"):
+        callbacks.append(instantiate(config.weight_averaging, "weight_averaging"))
+    return callbacks
+
+
+def _compile_network(trainer: L.Trainer, model: L.LightningModule) -> None:
+    assert isinstance(model.net, torch.nn.Module)
+    model.net.compile()
+
+
+def build_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
+    """Build a Trainer.
+
+    Args:
+        config: The `trainer` node of a config.
+        callbacks: Callbacks to add to those of the config.
+
+    Returns:
+        The Trainer, which writes its checkpoints through `AtomicCheckpointIO`.
+
+    Raises:
+        UsageError: If Lightning refuses the arguments.
+    """
+    silence_lightning()
+    # Lightning sets this variable for programs that fork. It makes torch look for a GPU driver on the disk in each
+    # optimizer step.
+    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    partial = instantiate(config, "trainer", _partial_=True)
+    show_progress = partial.keywords.get("enable_progress_bar", sys.stdout.isatty())
+    # Lightning's default, the Rich progress bar, is redrawn in each step whatever its refresh_rate is.
+    progress_bars = [TQDMProgressBar(refresh_rate=20)] if show_progress else []
+    kwargs = {
+        "callbacks": [*callbacks, *progress_bars, *_as_list(partial.keywords.get("callbacks"))],
+        "plugins": [AtomicCheckpointIO(), *_as_list(partial.keywords.get("plugins"))],
+        "enable_progress_bar": show_progress,
+        "enable_model_summary": False,  # run_experiment prints it; as a callback it would cost time in each step
+    }
+    try:
+        trainer: L.Trainer = partial(**kwargs)
+        return trainer
+    except Exception as error:  # Lightning raises several types
+        if "No supported gpu backend" in str(error):
+            raise UsageError("trainer.accelerator=gpu: this machine has no GPU; use trainer.accelerator=cpu") from error
+        raise UsageError(f"trainer: {error}") from error
+
+
+def instantiate(config: DictConfig, name: str, **kwargs: Any) -> Any:
+    """Call the class or function that a config node names as its `_target_`.
+
+    Args:
+        config: The node.
+        name: The key of the node, for the error message.
+        **kwargs: Arguments to add to those of the node.
+
+    Returns:
+        What the class or function returns.
+
+    Raises:
+        UsageError: If the class or function refuses its arguments.
+    """
+    try:
+        return hydra_instantiate(config, _convert_="all", **kwargs)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UsageError):
+            raise cause from error
+        raise UsageError(f"{name}: {cause or error} (HYDRA_FULL_ERROR=1 shows where)") from error
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def silence_lightning() -> None:
+    """Suppress what Lightning reports at every start, such as advertisements, and warnings about what is intended."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        "Total length of `list` across ranks is zero",  # data.val_size=0 is intended
+        "It is recommended to use .* sync_dist",  # the metrics are reduced before they are logged
+        "Precision .* is not supported by the model summary",
+        ".*torch.jit",  # torch uses it to draw the graph
+        ".*LeafSpec.*deprecated",  # lightning 2.6 with torch 2.15
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def stop_criteria(config: DictConfig) -> dict[str, Any]:
+    """Return the settings of the Trainer that can end a run, with interpolations as they were typed.
+
+    Args:
+        config: The composed config of `train`.
+
+    Returns:
+        The values by name; None if a name is not in the config.
+    """
+    trainer = OmegaConf.to_container(config.trainer, resolve=False)
+    assert isinstance(trainer, dict)
+    return {name: trainer.get(name) for name in _STOP_CRITERIA}
+
+
+def collect_hparams(config: DictConfig, model: DigitClassifier, data: MNISTDataModule) -> dict[str, Any]:
+    """Return the settings by which TensorBoard's HPARAMS tab compares runs.
+
+    Args:
+        config: The composed config of `train`.
+        model: The model.
+        data: The data module.
+
+    Returns:
+        The settings by name.
+    """
+    run = {"model": type(model).__name__, "seed": config.seed, "max_epochs": config.trainer.max_epochs}
+    components = {
+        name: OmegaConf.to_container(config[name]) for name in ("weight_averaging", "distillation") if config.get(name)
+    }
+    augmentation = vars(data.augmentation or Augmentation())
+    return run | dict(model.hparams) | {"batch_size": data.batch_size, "augmentation": augmentation} | components

@@ -1,0 +1,49 @@
+"""Keeps a resumed run consistent with the length that it was planned for."""
+
+from typing import Any
+
+import lightning as L
+
+from digitnet.training.callbacks.base import EpochEndCallback
+
+
+class RunLength(EpochEndCallback):
+    """Remembers the planned length of a run, and whether the run has ended by itself before.
+
+    A run that early stopping has ended stays ended when it is resumed, until its stop criteria change. A run that is
+    resumed with another number of steps reports that its learning rate no longer follows one schedule.
+
+    Args:
+        stop_criteria: The Trainer's settings that can end a run, as in the config.
+    """
+
+    def __init__(self, stop_criteria: dict[str, Any] | None = None) -> None:
+        self.stop_criteria = stop_criteria or {}
+        self._scheduled_steps: float | None = None
+        self._stopped_under: dict[str, Any] | None = None  # the stop criteria of a run that has ended by itself
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the planned number of steps and the criteria under which the run has ended, for the checkpoint."""
+        return {"scheduled_steps": self._scheduled_steps, "stopped_under": self._stopped_under}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` has returned."""
+        self._scheduled_steps, self._stopped_under = state_dict["scheduled_steps"], state_dict["stopped_under"]
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """End a resumed run at once if it has ended under the same criteria, which Lightning does not remember."""
+        trainer.should_stop = self._stopped_under == self.stop_criteria
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Report a change of the planned number of steps."""
+        steps = trainer.estimated_stepping_batches
+        if self._scheduled_steps not in (None, steps) and trainer.is_global_zero:
+            print(
+                f"The run was planned for {self._scheduled_steps} steps and now has {steps}. From here on the learning "
+                "rate follows the schedule of the longer or shorter run, so the result equals neither."
+            )
+        self._scheduled_steps = steps
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember whether early stopping, or another stop criterion, ends the run here."""
+        self._stopped_under = self.stop_criteria if trainer.should_stop else None

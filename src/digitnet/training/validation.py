@@ -1,0 +1,110 @@
+"""Checks everything that a run needs before anything is created."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lightning as L
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from digitnet.checkpoints.atomic import check_writable
+from digitnet.checkpoints.checkpoint_format import load_checkpoint
+from digitnet.errors import UsageError, check_argument
+from digitnet.training.build import build_run
+from digitnet.training.resume import (
+    completed_epochs,
+    load_finished_result,
+    read_overrides,
+    require_matching_checkpoint,
+    require_unchanged_config,
+)
+from digitnet.training.run_dir import last_checkpoint, lock_run_dir
+
+
+def validate_run(config: DictConfig) -> None:
+    """Try everything that a run needs, and leave no trace.
+
+    Args:
+        config: The composed config of `train`, with Hydra's own node.
+
+    Raises:
+        UsageError: If the run could not start.
+    """
+    is_sweep, run_dir = config.hydra.mode == RunMode.MULTIRUN, Path(config.run_dir)
+    check_argument(config.test in (None, True, False), "test", config.test, "true, false or null")
+    check_argument(config.compile in (True, False), "compile", config.compile, "true or false")
+    check_argument(not (is_sweep and config.resume), "resume", config.resume, "given to one run, not to a sweep")
+    check_writable(run_dir, output_dir_key(config))
+    require_unused_run_dir(config)
+    run = build_run(config)
+    run.data.prepare_data()
+    _check_trainer(run.trainer, is_sweep)
+    if last_checkpoint(run_dir).exists():
+        checkpoint = load_checkpoint(last_checkpoint(run_dir))
+        require_unchanged_config(config, run_dir)
+        require_matching_checkpoint(run.model, checkpoint, bool(config.get("weight_averaging")), run_dir)
+        done, limit = completed_epochs(checkpoint), run.trainer.max_epochs
+        reachable = limit in (None, -1) or limit >= done
+        check_argument(reachable, "trainer.max_epochs", limit, f"at least {done}, the epochs that are done")
+
+
+def _check_trainer(trainer: L.Trainer, is_sweep: bool) -> None:
+    """Refuse settings with which Lightning would train nothing or hang."""
+    check_argument(trainer.max_epochs != 0, "trainer.max_epochs", 0, "at least 1")
+    check_argument(trainer.limit_train_batches != 0, "trainer.limit_train_batches", 0, "above 0")
+    one_process = trainer.world_size == 1
+    check_argument(
+        not is_sweep or one_process, "trainer.devices", trainer.world_size, "1: each run of -m has one process"
+    )
+
+
+def output_dir_key(config: DictConfig) -> str:
+    """Return the key of the folder that Hydra fills: that of a run, or that of a whole sweep."""
+    return "hydra.sweep.dir" if config.hydra.mode == RunMode.MULTIRUN else "hydra.run.dir"
+
+
+def require_unused_run_dir(config: DictConfig) -> None:
+    """Check that a run does not overwrite another one.
+
+    Args:
+        config: The composed config of `train`, with Hydra's own node.
+
+    Raises:
+        UsageError: If the run folder holds a run that this one does not continue.
+    """
+    run_dir = Path(config.run_dir)
+    if config.resume or not (run_dir / "checkpoints").exists():
+        return
+    if config.hydra.mode != RunMode.MULTIRUN:
+        raise UsageError(f"{run_dir} already holds a run; continue it with resume={run_dir}, or choose another folder")
+    if sorted(config.hydra.overrides.task) != sorted(read_overrides(run_dir, "hydra.sweep.dir")):
+        raise UsageError(
+            f"{run_dir} holds a run of another sweep; repeat that sweep, or choose another hydra.sweep.dir"
+        )
+
+
+@contextmanager
+def hold_run_dir(configs: list[DictConfig]) -> Iterator[None]:
+    """Lock the folder of a run or of a sweep, and check it once more: another process may have used it meanwhile.
+
+    Args:
+        configs: The configs of the run, or of all jobs of the sweep.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        UsageError: If another process holds the lock, or has used the folder.
+        SystemExit: With status 0, if the run to resume is finished.
+    """
+    node = configs[0].hydra.sweep if configs[0].hydra.mode == RunMode.MULTIRUN else configs[0].hydra.run
+    with lock_run_dir(Path(node.dir)):
+        for config in configs:
+            require_unused_run_dir(config)
+            if config.resume and load_finished_result(config):
+                print(
+                    f"{config.run_dir} is finished; resume={config.run_dir} with a larger trainer.max_epochs extends it"
+                )
+                raise SystemExit(0)
+        yield

@@ -48,7 +48,9 @@ def main() -> None:
     card["test/acc of all seeds"] = {str(run["seed"]): run["test/acc"] for run in found["runs"]}
     known = ("seed", "parameters", "test/acc", "test/loss", "train/seconds", "machine", "versions")
     card |= {name: run[name] for name in known}
-    pretrained.ship(pretrained.load(chosen.runs / str(seed)), chosen.name, card)
+    model = pretrained.load(chosen.runs / str(seed))
+    path = pretrained.PRETRAINED_DIR / f"{chosen.name}.safetensors"
+    pretrained.save_with_card(path, pretrained.serialize(model), pretrained.model_metadata(model) | card)
     print(json.dumps(card, indent=1))
 
 

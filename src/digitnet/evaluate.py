@@ -41,7 +41,7 @@ def task(config: DictConfig) -> None:
     from digitnet.checkpoints import checkpoint_format, pretrained
     from digitnet.training import experiment, recording
 
-    paths = pretrained.find_all(config.run)
+    paths = pretrained.resolve_models(config.run)
     model, data = assemble(config), experiment.make(config.data, "data")
     trainer = experiment.make_trainer(config.trainer, [])
     figures = experiment.test_figures(trainer, model, data)
@@ -66,7 +66,7 @@ def assemble(config: DictConfig) -> "DigitClassifier":
     from digitnet.checkpoints import pretrained
 
     check_argument(isinstance(config.tta, int) and 0 <= config.tta <= 4, "tta", config.tta, "from 0 to 4 pixels")
-    return pretrained.load_all(config.run, config.tta)
+    return pretrained.load_ensemble(config.run, config.tta)
 
 
 def draw_samples(folder: Path, seed: int, model: "DigitClassifier", images: "Tensor", labels: "Tensor") -> None:

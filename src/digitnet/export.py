@@ -59,15 +59,15 @@ def task(options: Namespace) -> None:
         "test/acc": int((logits.argmax(dim=1) == labels).sum()) / len(labels),
         "test/loss": F.cross_entropy(logits.double(), labels.long()).item(),
     }
-    facts = pretrained.describe(model) | FORMATS[path.suffix[1:]] | figures | recording.surroundings()
+    facts = pretrained.model_metadata(model) | FORMATS[path.suffix[1:]] | figures | recording.surroundings()
     try:
-        content = to_onnx(model, facts) if path.suffix == ".onnx" else pretrained.pack(model)
-        reader = open_onnx(content) if path.suffix == ".onnx" else pretrained.unpack(content, facts).predict_step
+        content = to_onnx(model, facts) if path.suffix == ".onnx" else pretrained.serialize(model)
+        reader = open_onnx(content) if path.suffix == ".onnx" else pretrained.deserialize(content, facts).predict_step
         difference = compare(reader, images, logits.softmax(dim=1))
     except Exception as error:  # torch, onnx and onnxruntime have kinds of their own
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise RunError(f"{path}: not written, the file would not be the model ({reason})") from error
-    card = pretrained.write(path, content, facts | {"largest difference from PyTorch": difference})
+    card = pretrained.save_with_card(path, content, facts | {"largest difference from PyTorch": difference})
     print(f"{path}: {len(content):,} bytes, {figures['test/acc']:.2%} of the test images right; its card is {card}")
 
 
@@ -84,7 +84,7 @@ def check(path: Path, kind: str) -> None:
 
     from digitnet.checkpoints import checkpoint_format, pretrained
 
-    for file in (path, pretrained.card_of(path)):
+    for file in (path, pretrained.card_path(path)):
         if file.exists():
             raise UsageError(f"--output={path}: {file} exists; move it away, or choose another name")
     checkpoint_format.require_writable(path.parent, "--output")

@@ -19,7 +19,7 @@ from typing import Any
 from collect import collect
 
 from digitnet.checkpoints import checkpoint_format, pretrained
-from digitnet.inference.reader import Reader
+from digitnet.inference.reader import DigitReader as Reader
 from digitnet.train import recorded_overrides
 
 DATA = "MNIST, all 60,000 training images; the 10,000 test images chose nothing (LeCun, Cortes, Burges; NIST)"
@@ -56,9 +56,10 @@ def main() -> None:
 
 def calibration(run: Path, overrides: list[str]) -> dict[str, Any]:
     """What a reader measures of the last epoch of the run, and the command that repeats the run."""
-    measured = Reader(checkpoint_format.restore(run / "checkpoints" / "last.ckpt")).calibrate()
+    measured = Reader(checkpoint_format.restore(run / "checkpoints" / "last.ckpt")).fit_calibration()
     told = [override for override in overrides if not override.startswith(("test=", "hydra."))]
-    return measured | {"reproduce": f"python -m digitnet.train {' '.join(told)}"}
+    card = {"temperature": measured.temperature, "energy": measured.energy_threshold}
+    return card | {"reproduce": f"python -m digitnet.train {' '.join(told)}"}
 
 
 if __name__ == "__main__":

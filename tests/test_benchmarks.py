@@ -13,7 +13,7 @@ import torch
 
 from digitnet import train
 from digitnet.checkpoints import pretrained
-from digitnet.inference.reader import Reader
+from digitnet.inference.reader import DigitReader as Reader
 from tests.conftest import FAST, Run
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -137,10 +137,10 @@ def test_a_network_is_shipped_with_the_calibration_of_a_run_that_has_not_seen_th
     assert run(train, *FAST, "seed=2", "data.val_size=5000", "hydra.run.dir=held_out").status == 0
     monkeypatch.setattr(sys, "argv", ["ship.py", "mlp", "runs", "held_out"])
     ship()
+    card = json.loads((tmp_path / "mlp.json").read_text())["calibration"]
+    assert card["reproduce"] == "python -m digitnet.train model=mlp debug=fast seed=2 data.val_size=5000"
     known = pretrained.load("mlp").calibration
-    assert known is not None
-    assert known["reproduce"] == "python -m digitnet.train model=mlp debug=fast seed=2 data.val_size=5000"
-    assert known == known | Reader("held_out/checkpoints/last.ckpt").calibrate()
+    assert known == Reader("held_out/checkpoints/last.ckpt").fit_calibration()
 
 
 def test_a_teacher_is_shipped_by_its_seed_and_without_a_calibration(

@@ -81,7 +81,7 @@ def draw_samples(folder: Path, seed: int, model: "DigitClassifier", images: "Ten
     with torch.inference_mode():
         probabilities = model.eval()(images).softmax(dim=1)
     folder.mkdir(parents=True, exist_ok=True)
-    plots.draw_predictions(images, labels, probabilities, SAMPLES).savefig(folder / "samples.png")
+    plots.plot_predictions(images, labels, probabilities, SAMPLES).savefig(folder / "samples.png")
     print(f"drawn: {folder / 'samples.png'}")
 
 
@@ -95,7 +95,7 @@ def draw_curves(folder: Path, checkpoint: Path) -> None:
     if "Recorder" not in callbacks:  # trained without digitnet's command
         return
     rows = callbacks["Recorder"]["rows"]
-    plots.draw_curves(rows).savefig(folder / "curves.png")
+    plots.plot_curves(rows).savefig(folder / "curves.png")
     print(f"drawn: {folder / 'curves.png'}")
 
 

@@ -21,6 +21,7 @@ import safetensors.torch
 from digitnet.checkpoints import checkpoint_format
 from digitnet.errors import UsageError
 from digitnet.models import MODELS, DigitClassifier, Ensemble
+from digitnet.models.calibration import Calibration
 from digitnet.models.classifier import is_finite
 
 PRETRAINED_DIR = Path(__file__).parents[1] / "models" / "pretrained"
@@ -147,7 +148,7 @@ def deserialize(content: bytes, card: dict[str, Any]) -> DigitClassifier:
     if calibration := card.get("calibration"):
         if not (calibration["temperature"] > 0 and math.isfinite(calibration["temperature"] + calibration["energy"])):
             raise ValueError("its calibration is not two finite numbers with a temperature above 0")
-        model.calibration = calibration
+        model.calibration = Calibration(calibration["temperature"], calibration["energy"])
     return model
 
 
@@ -158,8 +159,10 @@ def serialize(model: DigitClassifier) -> bytes:
 
 def model_metadata(model: DigitClassifier) -> dict[str, Any]:
     """Return the entries of a card that `deserialize` needs to build the model."""
-    calibration = {"calibration": model.calibration} if model.calibration else {}
-    return {"model": type(model).__name__, "hyper_parameters": dict(model.hparams)} | calibration
+    metadata = {"model": type(model).__name__, "hyper_parameters": dict(model.hparams)}
+    if known := model.calibration:
+        metadata["calibration"] = {"temperature": known.temperature, "energy": known.energy_threshold}
+    return metadata
 
 
 def card_path(path: Path) -> Path:

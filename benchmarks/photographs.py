@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from digitnet.inference.reader import Reader
+from digitnet.inference.reader import DigitReader as Reader
 
 Array = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ import torch
 from photographs import photograph
 from PIL import Image
 
-from digitnet.inference.reader import Reader
+from digitnet.inference.reader import DigitReader as Reader
 
 KINDS = 50
 

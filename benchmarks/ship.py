@@ -19,7 +19,7 @@ from typing import Any
 from collect import collect
 
 from digitnet.checkpoints import checkpoint_format, pretrained
-from digitnet.inference.reader import Reader
+from digitnet.inference.reader import DigitReader as Reader
 from digitnet.train import recorded_overrides
 
 DATA = "MNIST, all 60,000 training images; the 10,000 test images chose nothing (LeCun, Cortes, Burges; NIST)"
@@ -48,15 +48,18 @@ def main() -> None:
     card["test/acc of all seeds"] = {str(run["seed"]): run["test/acc"] for run in found["runs"]}
     known = ("seed", "parameters", "test/acc", "test/loss", "train/seconds", "machine", "versions")
     card |= {name: run[name] for name in known}
-    pretrained.ship(pretrained.load(chosen.runs / str(seed)), chosen.name, card)
+    model = pretrained.load(chosen.runs / str(seed))
+    path = pretrained.PRETRAINED_DIR / f"{chosen.name}.safetensors"
+    pretrained.save_with_card(path, pretrained.serialize(model), pretrained.model_metadata(model) | card)
     print(json.dumps(card, indent=1))
 
 
 def calibration(run: Path, overrides: list[str]) -> dict[str, Any]:
     """What a reader measures of the last epoch of the run, and the command that repeats the run."""
-    measured = Reader(checkpoint_format.restore(run / "checkpoints" / "last.ckpt")).calibrate()
+    measured = Reader(checkpoint_format.restore(run / "checkpoints" / "last.ckpt")).fit_calibration()
     told = [override for override in overrides if not override.startswith(("test=", "hydra."))]
-    return measured | {"reproduce": f"python -m digitnet.train {' '.join(told)}"}
+    card = {"temperature": measured.temperature, "energy": measured.energy_threshold}
+    return card | {"reproduce": f"python -m digitnet.train {' '.join(told)}"}
 
 
 if __name__ == "__main__":

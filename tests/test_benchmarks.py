@@ -13,7 +13,7 @@ import torch
 
 from digitnet import train
 from digitnet.checkpoints import pretrained
-from digitnet.inference.reader import Reader
+from digitnet.inference.reader import DigitReader as Reader
 from tests.conftest import FAST, Run
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -127,27 +127,27 @@ def test_a_network_is_shipped_with_the_calibration_of_a_run_that_has_not_seen_th
         runpy.run_path(str(BENCHMARKS / "ship.py"), run_name="__main__")
 
     monkeypatch.syspath_prepend(BENCHMARKS)
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    monkeypatch.setattr(pretrained, "PRETRAINED_DIR", tmp_path)
     assert run(train, *FAST, "seed=1", "test=true", "hydra.run.dir=runs/1").status == 0
     monkeypatch.setattr(sys, "argv", ["ship.py", "mlp", "runs", "runs/1"])
     with pytest.raises(SystemExit):
         ship()
     assert "must be a run of: model=mlp debug=fast data.val_size=5000" in capsys.readouterr().err
-    assert not pretrained.shipped(), "its validation images may be others"
+    assert not pretrained.pretrained_paths(), "its validation images may be others"
     assert run(train, *FAST, "seed=2", "data.val_size=5000", "hydra.run.dir=held_out").status == 0
     monkeypatch.setattr(sys, "argv", ["ship.py", "mlp", "runs", "held_out"])
     ship()
+    card = json.loads((tmp_path / "mlp.json").read_text())["calibration"]
+    assert card["reproduce"] == "python -m digitnet.train model=mlp debug=fast seed=2 data.val_size=5000"
     known = pretrained.load("mlp").calibration
-    assert known is not None
-    assert known["reproduce"] == "python -m digitnet.train model=mlp debug=fast seed=2 data.val_size=5000"
-    assert known == known | Reader("held_out/checkpoints/last.ckpt").calibrate()
+    assert known == Reader("held_out/checkpoints/last.ckpt").fit_calibration()
 
 
 def test_a_teacher_is_shipped_by_its_seed_and_without_a_calibration(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "files")
+    monkeypatch.setattr(pretrained, "PRETRAINED_DIR", tmp_path / "files")
     assert run(train, "-m", *FAST, "seed=1,2", "test=true", "hydra.sweep.dir=runs").status == 0
     (tmp_path / "runs" / "1").rename(tmp_path / "runs" / "2")
     monkeypatch.setattr(sys, "argv", ["ship.py", "teachers/1", "runs"])

@@ -13,12 +13,19 @@ from typing import Any, NoReturn
 from digitnet.errors import RunError, UsageError
 from digitnet.signals import install_handlers, raise_if_pending
 
+RENAMED_OPTIONS = {"--run": "--model", "--sheet": "--contact-sheet", "--test-digits": "--test-samples"}
+"""Options of version 0.1.0 and their present names."""
+
 
 class CliParser(argparse.ArgumentParser):
     """A parser that raises UsageError for wrong options, where argparse would print its usage and exit."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise UsageError with argparse's message."""
+        """Raise UsageError with argparse's message, or with the present name of an option that was renamed."""
+        for argument in sys.argv[1:]:
+            old = argument.partition("=")[0]
+            if RENAMED_OPTIONS.get(old) in self._option_string_actions:
+                raise UsageError(f"unrecognized arguments: {old}; did you mean {RENAMED_OPTIONS[old]}?")
         raise UsageError(f"{message}; see --help")
 
 
@@ -31,6 +38,7 @@ def run_command(parser: CliParser, command: Callable[[argparse.Namespace], Any])
 
     Raises:
         SystemExit: If the command does not end with status 0.
+
     """
     try:
         with install_handlers():
@@ -50,5 +58,6 @@ def print_error(message: str) -> None:
 
     Args:
         message: The message. White space is folded.
+
     """
     sys.stderr.write(f"digitnet: error: {' '.join(message.split())}\n")

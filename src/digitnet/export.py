@@ -37,10 +37,10 @@ def command(options: Namespace) -> None:
     validate_output(path, options.format or path.suffix[1:])
 
     from digitnet.checkpoints import pretrained
+    from digitnet.environment import environment_info
     from digitnet.inference.model_export import export_model
-    from digitnet.training import recording
 
-    print(export_model(pretrained.load(options.model), path, recording.surroundings()))
+    print(export_model(pretrained.load(options.model), path, environment_info()))
 
 
 def validate_output(path: Path, file_format: str) -> None:
@@ -63,12 +63,13 @@ def validate_output(path: Path, file_format: str) -> None:
     except ImportError as error:
         raise UsageError(f"the ONNX format needs another package ({error}): pip install 'digitnet[export]'") from error
 
-    from digitnet.checkpoints import checkpoint_format, pretrained
+    from digitnet.checkpoints.atomic import check_writable
+    from digitnet.checkpoints.pretrained import card_path
 
-    for file in (path, pretrained.card_path(path)):
+    for file in (path, card_path(path)):
         if file.exists():
             raise UsageError(f"--output={path}: {file} exists; move it away, or choose another name")
-    checkpoint_format.require_writable(path.parent, "--output")
+    check_writable(path.parent, "--output")
 
 
 if __name__ == "__main__":

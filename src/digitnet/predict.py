@@ -56,12 +56,12 @@ def command(options: Namespace) -> None:
 
 def validate_contact_sheet(path: Path) -> None:
     """Raise UsageError unless the contact sheet can be written as a new file."""
-    from digitnet.checkpoints.checkpoint_format import require_writable
+    from digitnet.checkpoints.atomic import check_writable
 
     is_png = path.suffix == ".png" and path.parent.is_dir()
     check_argument(is_png, "--contact-sheet", path, "the name of a .png file in an existing folder")
     check_argument(not path.exists(), "--contact-sheet", path, "a new file: this one exists")
-    require_writable(path.parent, "--contact-sheet")
+    check_writable(path.parent, "--contact-sheet")
 
 
 def predict_files(options: Namespace) -> None:

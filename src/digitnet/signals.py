@@ -1,8 +1,8 @@
 """Ends a command on SIGTERM or Ctrl-C without leaving a half-written file.
 
 A command ends at once; while it trains, it first saves its state. Lightning 2.6 exits with status 0 when a run is
-terminated (#19916) and with 1 when it is interrupted, and may stop in the middle of a validation, while averaged weights
-are swapped in.
+terminated (#19916) and with 1 when it is interrupted, and may stop in the middle of a validation, while averaged
+weights are swapped in.
 """
 
 import signal

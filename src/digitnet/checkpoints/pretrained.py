@@ -19,6 +19,7 @@ from typing import Any
 import safetensors.torch
 
 from digitnet.checkpoints import checkpoint_format
+from digitnet.checkpoints.atomic import atomic_write
 from digitnet.errors import UsageError
 from digitnet.models import MODELS, DigitClassifier, Ensemble
 from digitnet.models.calibration import Calibration
@@ -49,7 +50,7 @@ def resolve_model(model: str | Path) -> Path:
         UsageError: If there is no such model.
 
     """
-    return pretrained_paths().get(str(model)) or checkpoint_format.find(Path(model))
+    return pretrained_paths().get(str(model)) or checkpoint_format.resolve_checkpoint(Path(model))
 
 
 def resolve_models(model: str | Path) -> list[Path]:
@@ -83,7 +84,7 @@ def load(model: str | Path) -> DigitClassifier:
 
     """
     path = resolve_model(model)
-    return _load_safetensors(path) if path.suffix == ".safetensors" else checkpoint_format.restore(path)
+    return _load_safetensors(path) if path.suffix == ".safetensors" else checkpoint_format.load_checkpoint_model(path)
 
 
 def load_ensemble(model: str | Path, tta_shift: int = 0) -> DigitClassifier:
@@ -109,7 +110,7 @@ def load_ensemble(model: str | Path, tta_shift: int = 0) -> DigitClassifier:
 def _load_safetensors(path: Path) -> DigitClassifier:
     """Load the model in a file of `save_with_card`; executes no code from the file or its card."""
     try:
-        content, card = _read(path, checkpoint_format.LIMIT), json.loads(_read(card_path(path), _MAX_CARD_BYTES))
+        content, card = _read(path, checkpoint_format.MAX_BYTES), json.loads(_read(card_path(path), _MAX_CARD_BYTES))
         if card["sha256"] != sha256_hex(content):
             raise ValueError(f"its SHA-256 differs from that in {card_path(path).name}: damaged, or not its card")
         return deserialize(content, card)
@@ -191,6 +192,6 @@ def save_with_card(path: Path, content: bytes, card: dict[str, Any]) -> Path:
 
     """
     text = json.dumps(card | {"sha256": sha256_hex(content)}, indent=2) + "\n"
-    checkpoint_format.write(path, content)
-    checkpoint_format.write(card_path(path), text.encode())
+    atomic_write(path, content)
+    atomic_write(card_path(path), text.encode())
     return card_path(path)

@@ -6,9 +6,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from digitnet import signals
 from digitnet.errors import UsageError, check_argument
 from digitnet.inference.reader import DigitReader, ReadResult
+from digitnet.signals import raise_if_pending
 
 PICTURE_SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -52,6 +52,6 @@ def read_with_progress(reader: DigitReader, files: Sequence[Path]) -> list[Outco
         reader.read_files(files), "", len(files), console=console, transient=True, disable=not console.is_terminal
     )
     for outcome in steps:
-        signals.stop()
+        raise_if_pending()
         outcomes.append(outcome)
     return outcomes

@@ -32,8 +32,8 @@ FINAL_METRICS = ("val/acc", "val/loss", "test/acc", "test/loss")
 def run_experiment(config: DictConfig, test: bool) -> RunResult:
     """Train a model, score it, and fill the run folder.
 
-    A run that was stopped continues from its last checkpoint. A run that is finished, such as a job of a repeated sweep,
-    is not repeated.
+    A run that was stopped continues from its last checkpoint. A run that is finished, such as a job of a repeated
+    sweep, is not repeated.
 
     Args:
         config: The composed config of `train`.

@@ -102,7 +102,7 @@ def _require_unchanged_override(override: Override, recorded: list[str], run_dir
 def _require_trusted(
     kept: list[Override], typed: list[str], compose: Compose, groups: Sequence[str], run_dir: Path
 ) -> None:
-    """Refuse recorded overrides that configure Hydra, or bring in classes that neither config files nor the user name."""
+    """Refuse recorded overrides that configure Hydra, or name classes that neither a config file nor the user names."""
     for override in kept:
         if override.key_or_group.startswith("hydra"):
             raise _untrusted(override, run_dir)
@@ -123,7 +123,7 @@ def _require_trusted(
 
 def _untrusted(override: Override, run_dir: Path) -> UsageError:
     return UsageError(
-        f"resume={run_dir}: the run was started with {override.input_line}; type that again after resume= if you trust it"
+        f"resume={run_dir}: the run was started with {override.input_line}; type that again if you trust it"
     )
 
 

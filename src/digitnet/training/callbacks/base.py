@@ -11,8 +11,8 @@ class EpochEndCallback(Checkpoint):
     Lightning calls `on_train_epoch_end` of `Checkpoint` subclasses, and of no other callbacks, after that of the
     LightningModule, which logs the epoch's metrics.
 
-    Lightning also calls six hooks of every callback in each training step, at about 2 µs each even if they are empty. It
-    skips hooks that are None. A subclass that needs one of these hooks defines it.
+    Lightning also calls six hooks of every callback in each training step, at about 2 µs each even if they are empty.
+    It skips hooks that are None. A subclass that needs one of these hooks defines it.
     """
 
     on_train_batch_start: Any = None

@@ -16,8 +16,8 @@ from digitnet.training.run_dir import best_checkpoint, last_checkpoint
 class RunCheckpoint(EpochEndCallback):
     """Saves `checkpoints/last.ckpt` after every epoch, and `checkpoints/best.ckpt` after every improvement.
 
-    The best epoch has the highest `val/acc`; of equals it is the earlier one, and without validation the last one. A run
-    that has diverged is not saved.
+    The best epoch has the highest `val/acc`; of equals it is the earlier one, and without validation the last one. A
+    run that has diverged is not saved.
 
     Lightning's ModelCheckpoint saves its "last" checkpoint only together with a "best" one, saves nothing without
     validation, and forgets the best score when a run is resumed in another directory.

@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test slow fault lint bench
+.PHONY: help train test slow fault lint docs bench
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -18,6 +18,9 @@ fault:  ## hundreds of ways to break a run, a quarter of an hour; writes tests/f
 
 lint:  ## formatting, rules, types
 	ruff format --check . && ruff check . && mypy
+
+docs:  ## the documentation as a site in docs/_build; a warning is an error
+	python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 bench:  ## what the plumbing, the start, the evaluation, the guards, the growth, pictures and export cost; Keras has a command of its own
 	for name in plumbing startup evaluation trust scaling reading export; do python benchmarks/$$name.py || exit 1; done

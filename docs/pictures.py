@@ -1,0 +1,320 @@
+"""Draw the pictures of the README and of the pages in docs/.
+
+python docs/pictures.py                             trains model=cnn and model=mlp (minutes), then draws every picture
+python docs/pictures.py --runs logs/CNN logs/MLP    draws the training curves of these run folders instead
+python docs/pictures.py --screenshots               also photographs TensorBoard and the demo page; needs chromium
+
+Every figure in a picture comes from a run folder, from benchmarks/results or from a model of the package.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+from scipy import ndimage
+
+import digitnet
+from digitnet.data import mnist
+from digitnet.inference.photos.image_io import load_image
+
+ROOT = Path(__file__).parents[1]
+IMAGES = ROOT / "docs" / "images"
+RESULTS = ROOT / "benchmarks" / "results"
+BLUE, ORANGE, GREY = "#1971c2", "#e8590c", "#868e96"
+STYLE = {
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "svg.hashsalt": "digitnet",  # the same picture gives the same bytes
+}
+PHOTO_DIGITS = "2026"  # written with the first test images of these digits, each used once
+ROOMS = [  # (name, content), a list for each layer, from the top of the picture down
+    [
+        ("entry points", "train.py  evaluate.py  predict.py\nexport.py  demo.py"),
+        ("cli/", "parse, validate overrides,\nexit status"),
+    ],
+    [
+        ("training/", "config → run folder:\nbuild, fit, test, resume"),
+        ("inference/", "picture → digits:\nphotos/, reader, calibration"),
+    ],
+    [
+        ("checkpoints/", "atomic writes, checksums,\npretrained weights"),
+        ("plots.py", "everything drawn\nwith matplotlib"),
+    ],
+    [
+        ("models/", "pixels → logits:\nCNN, MLP, loss, metrics"),
+        ("data/", "MNIST files → batches:\nsplit, loader, augmentation"),
+    ],
+    [("leaves", "errors.py   signals.py   distributed.py   environment.py")],
+]
+
+
+def read_epochs(run_dir: Path) -> list[dict[str, float]]:
+    """Return the rows of a run's metrics.csv."""
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+
+
+def draw_training_curves(runs: dict[str, Path]) -> Figure:
+    """Draw training and validation error by epoch of each run, on a logarithmic scale."""
+    figure = Figure(figsize=(5.4, 3.9), layout="constrained")
+    axis = figure.subplots()
+    for (name, run_dir), color in zip(runs.items(), (ORANGE, BLUE), strict=False):
+        rows = read_epochs(run_dir)
+        epochs = [row["epoch"] + 1 for row in rows]
+        for split, style in {"train": "--", "val": "-"}.items():
+            errors = [100 * (1 - row[f"{split}/acc"]) for row in rows]
+            axis.plot(epochs, errors, style, color=color, linewidth=2 if split == "val" else 1.2)
+        test = json.loads((run_dir / "metrics.json").read_text())["test/acc"]
+        axis.plot(epochs[-1], 100 * (1 - test), "o", color=color, markersize=8, clip_on=False)
+        side, shift = ("left", 10) if epochs[-1] < 20 else ("right", -10)
+        axis.annotate(
+            f"{name}: test {test:.2%}",
+            (epochs[-1], 100 * (1 - test)),
+            (shift, -5),
+            textcoords="offset points",
+            color=color,
+            fontweight="bold",
+            ha=side,
+        )
+    axis.plot([], [], "--", color=GREY, linewidth=1.2, label="training (augmented)")
+    axis.plot([], [], "-", color=GREY, linewidth=2, label="validation")
+    axis.set_yscale("log")
+    ticks = [0.5, 1, 2, 5, 10]
+    axis.set_yticks(ticks, [f"{tick:g}%" for tick in ticks], minor=False)
+    axis.set_yticks([], minor=True)
+    axis.set(xlabel="epoch", ylim=(0.35, 25), title="Misclassified images")
+    axis.legend()
+    return figure
+
+
+def draw_results() -> Figure:
+    """Draw the test accuracy of every run in benchmarks/results/accuracy.json, a row for each preset."""
+    sweeps = json.loads((RESULTS / "accuracy.json").read_text())
+    sweeps.sort(key=lambda sweep: statistics.mean(run["test/acc"] for run in sweep["runs"]))
+    figure = Figure(figsize=(8, 3.9), layout="constrained")
+    axis = figure.subplots()
+    for row, sweep in enumerate(sweeps):
+        accuracies = [100 * run["test/acc"] for run in sweep["runs"]]
+        name = " ".join(sweep["overrides"])
+        color = GREY if "baseline" in name else BLUE if "mlp" in name else ORANGE
+        axis.plot(accuracies, [row] * len(accuracies), "o", color=color, alpha=0.6, markersize=7)
+        axis.plot([statistics.mean(accuracies)], [row], "|", color="black", markersize=16, markeredgewidth=2)
+    axis.set_yticks(range(len(sweeps)), [" ".join(sweep["overrides"]) for sweep in sweeps], family="monospace", size=9)
+    axis.set(xlabel="test accuracy, % (a dot for each seed, a bar for their mean)", xlim=(97.6, 99.85))
+    return figure
+
+
+def draw_speed() -> Figure:
+    """Draw the seconds of an epoch with digitnet and with what it replaces."""
+    overhead = json.loads((RESULTS / "trainer_overhead.json").read_text())["seconds_per_epoch"]
+    keras = json.loads((RESULTS / "keras.json").read_text())["seconds"]
+    groups = {
+        "MLP 784-128-64-10, batch 128, 60,000 images": {
+            "digitnet": overhead["trainer_mlp_plain_without_validation"],
+            "Lightning + DataLoader, 2 workers": overhead["dataloader_2_workers"],
+            "Lightning + DataLoader": overhead["dataloader_0_workers"],
+        },
+        "CNN 32-64-128, batch 128, 60,000 images": {
+            "digitnet (experiment=baseline_cnn)": keras["baseline_cnn_epoch"],
+            "Keras on TensorFlow": keras["keras_cnn_epoch"],
+        },
+    }
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    for axis, (title, cases) in zip(figure.subplots(2, 1, height_ratios=(3, 2)), groups.items(), strict=True):
+        seconds = [statistics.median(values) for values in cases.values()]
+        bars = axis.barh(range(len(cases)), seconds, color=[ORANGE] + [GREY] * (len(cases) - 1))
+        axis.bar_label(bars, [f"{value:.1f} s" for value in seconds], padding=4)
+        axis.set_yticks(range(len(cases)), list(cases))
+        axis.invert_yaxis()
+        axis.grid(visible=False)
+        axis.set(xticks=[], xlim=(0, 1.12 * max(seconds)))
+        axis.spines["bottom"].set_visible(False)
+        axis.set_title(title, loc="left", fontsize=11)
+    return figure
+
+
+def make_photo(size: tuple[int, int] = (300, 720)) -> Image.Image:
+    """Return a picture like a photo of a ruled page: test images as ink, a shadow, and the noise of a camera."""
+    height, width = size
+    images, labels = mnist.load_mnist("test")
+    rng = np.random.default_rng(7)
+    ink = np.zeros(size)
+    used: dict[int, int] = {}
+    for place, digit in enumerate(int(character) for character in PHOTO_DIGITS):
+        number = int((labels == digit).nonzero()[used.get(digit, 0)])
+        used[digit] = used.get(digit, 0) + 1
+        smooth = ndimage.zoom(ndimage.gaussian_filter(images[number].numpy() / 255, 0.4), 6, order=3)
+        stroke = np.clip((smooth - 0.35) * 5, 0, 1)
+        top, left = 66 + int(rng.integers(-8, 9)), 20 + 172 * place
+        ink[top : top + stroke.shape[0], left : left + stroke.shape[1]] = stroke
+    rows, columns = np.mgrid[0:height, 0:width]
+    light = 0.93 - 0.28 * columns / width - 0.1 * rows / height
+    page = light[..., None] * np.array([1.0, 0.985, 0.94])
+    page[24::60] *= np.array([0.8, 0.87, 0.97])
+    page = page * (1 - ink[..., None]) + ink[..., None] * light[..., None] * np.array([0.1, 0.15, 0.42])
+    page = ndimage.rotate(page, 2, reshape=False, mode="nearest", order=1)
+    page = ndimage.gaussian_filter(page, (0.7, 0.7, 0)) + rng.normal(0, 0.015, page.shape)
+    return Image.fromarray((page.clip(0, 1) * 255).round().astype(np.uint8))
+
+
+def draw_reading(photo: Path) -> Figure:
+    """Draw a photo with a box around each digit, and below it what the network saw and its most probable digits."""
+    result = digitnet.read(photo)
+    picture = load_image(photo)  # scaled down, and the boxes with it
+    figure = Figure(figsize=(7.2, 5.0), layout="constrained")
+    grid = figure.add_gridspec(2, len(result.digits), height_ratios=(3, 2.6))
+    above = figure.add_subplot(grid[0, :])
+    above.imshow(picture)
+    above.set_title(f'{photo.name}: digitnet.read(...).text == "{result.text}"', fontsize=11, loc="left")
+    hide(above)
+    for column, digit in enumerate(result.digits):
+        left, top, right, bottom = digit.box
+        above.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color=ORANGE, linewidth=2))
+        below = figure.add_subplot(grid[1, column])
+        below.imshow(digit.image, cmap="gray")
+        below.set_xlabel(f"{digit.label}  ({digit.confidence:.1%})", fontsize=12)
+        hide(below)
+    return figure
+
+
+def hide(axis: Axes) -> None:
+    axis.set(xticks=[], yticks=[])
+    axis.grid(visible=False)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+
+
+def draw_architecture() -> str:
+    """Return the rooms of src/digitnet as SVG: a band for each layer, imports point down."""
+    width, gap, margin = 760, 26, 24
+    bands = [46 + 19 * max(1 + content.count("\n") for _, content in rooms) for rooms in ROOMS]
+    height = margin * 2 + sum(bands) + (len(ROOMS) - 1) * gap
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="Helvetica, sans-serif">',
+        f'<rect width="{width}" height="{height}" rx="10" fill="#ffffff" stroke="#ced4da"/>',
+    ]
+    colors = ("#fff4e6", "#e7f5ff", "#ebfbee", "#f3f0ff", "#f1f3f5")
+    top = margin
+    for layer, (rooms, color, band) in enumerate(zip(ROOMS, colors, bands, strict=True)):
+        room_width = (width - 2 * margin - gap * (len(rooms) - 1)) / len(rooms)
+        for column, (name, content) in enumerate(rooms):
+            left = margin + column * (room_width + gap)
+            lines += draw_room(left, top, room_width, band, color, name, content)
+        if layer < len(ROOMS) - 1:
+            x, y = width / 2, top + band
+            lines.append(f'<path d="M{x} {y + 4} v{gap - 14}" stroke="#495057" stroke-width="2"/>')
+            lines.append(f'<path d="M{x - 6} {y + gap - 11} h12 l-6 8 z" fill="#495057"/>')
+        top += band + gap
+    return "\n".join([*lines, "</svg>", ""])
+
+
+def draw_room(left: float, top: float, width: float, height: float, color: str, name: str, content: str) -> list[str]:
+    """Return a box with a name and lines of text as elements of SVG."""
+    box = f'x="{left}" y="{top}" width="{width}" height="{height}"'
+    text = f'<text x="{left + width / 2}" text-anchor="middle"'
+    return [
+        f'<rect {box} rx="8" fill="{color}" stroke="#868e96"/>',
+        f'{text} y="{top + 24}" font-size="17" font-weight="bold" fill="#212529">{name}</text>',
+        *(
+            f'{text} y="{top + 46 + 19 * row}" font-size="14" fill="#495057">{line}</text>'
+            for row, line in enumerate(content.split("\n"))
+        ),
+    ]
+
+
+@contextmanager
+def serving(command: list[str], address: str) -> Iterator[None]:
+    """Run a server until the block ends; the block starts when the address answers."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            for _ in range(120):
+                try:
+                    urllib.request.urlopen(address, timeout=2).close()
+                    break
+                except OSError:
+                    time.sleep(0.5)
+            yield
+        finally:
+            server.terminate()
+
+
+def take_screenshots(runs: dict[str, Path], chromium: str) -> None:
+    """Photograph the Custom Scalars tab of TensorBoard, and the demo page with a digit drawn on it."""
+    from playwright.sync_api import sync_playwright
+
+    board = ",".join(f"{name}:{path}" for name, path in runs.items())
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium)
+        command = [sys.executable, "-m", "tensorboard.main", "--logdir_spec", board, "--port", "6107"]
+        with serving(command, "http://127.0.0.1:6107"):
+            page = browser.new_page(viewport={"width": 1100, "height": 480})
+            page.goto("http://127.0.0.1:6107/#custom_scalars")
+            page.get_by_text("training and validation").wait_for(timeout=60_000)
+            page.wait_for_timeout(3000)
+            page.screenshot(path=IMAGES / "tensorboard.png")
+        with serving([sys.executable, "-m", "digitnet.demo", "--port", "6108"], "http://127.0.0.1:6108"):
+            page = browser.new_page(viewport={"width": 1100, "height": 480})
+            page.goto("http://127.0.0.1:6108")
+            box = page.locator("canvas").bounding_box()
+            assert box is not None
+            points = [(0.3, 0.25), (0.42, 0.18), (0.52, 0.3), (0.4, 0.47), (0.55, 0.62), (0.5, 0.8), (0.28, 0.78)]
+            for number, (x, y) in enumerate(points):
+                page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=8)
+                if number == 0:
+                    page.mouse.down()
+            page.mouse.up()
+            page.locator("output").first.wait_for(timeout=60_000)
+            page.wait_for_timeout(1000)
+            page.screenshot(path=IMAGES / "demo.png")
+        browser.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument(
+        "--runs", nargs=2, type=Path, metavar=("CNN", "MLP"), help="run folders of model=cnn and model=mlp"
+    )
+    parser.add_argument("--screenshots", action="store_true", help="also photograph TensorBoard and the demo page")
+    parser.add_argument("--chromium", default="/usr/bin/chromium", help="the browser of --screenshots")
+    options = parser.parse_args()
+    IMAGES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, mpl.rc_context(STYLE):
+        runs = dict(zip(("CNN", "MLP"), options.runs or (Path(folder, "cnn"), Path(folder, "mlp")), strict=True))
+        for name, run_dir in {} if options.runs else runs.items():
+            command = [sys.executable, "-m", "digitnet.train", f"model={name.lower()}", f"hydra.run.dir={run_dir}"]
+            subprocess.run(command, check=True)
+        make_photo().save(IMAGES / "photo.jpg", quality=88)
+        pictures = {
+            "training": draw_training_curves(runs),
+            "results": draw_results(),
+            "speed": draw_speed(),
+            "own-digits": draw_reading(IMAGES / "photo.jpg"),
+        }
+        for name, figure in pictures.items():
+            figure.savefig(IMAGES / f"{name}.png", dpi=150, metadata={"Software": None})
+        (IMAGES / "architecture.svg").write_text(draw_architecture())
+        if options.screenshots:
+            take_screenshots(runs, options.chromium)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The pages hold together: Python blocks run, links resolve, named code exists, and the README is short."""
+
+import ast
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Run
+from tests.docs.pages import IDS, PAGES, ROOT, blocks, prose
+from tests.docs.test_commands import folder as folder  # a fixture
+from tests.docs.test_commands import write_files
+
+WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
+LINK = re.compile(r"(?<!`)\]\(([^)\s]+)\)|<img [^>]*src=\"([^\"]+)\"")
+
+
+def test_the_readme_has_at_most_900_words() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 900
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=[str(page.relative_to(ROOT)) for page in WITH_PYTHON])
+def test_the_python_of_a_page_runs_and_prints_what_it_states(
+    page: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The blocks of a page share their names. `# prints: TEXT` is a line of the output."""
+    (folder / "docs").symlink_to(ROOT / "docs")
+    write_files(page, folder)
+    names: dict[str, Any] = {"__name__": page.stem}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's advice on small examples
+        for block in blocks(page, "python"):
+            exec(compile(block.content, str(page), "exec"), names)
+    printed = capsys.readouterr().out.splitlines()
+    for block in blocks(page, "python"):
+        assert set(re.findall(r"# prints: (.+)", block.content)) <= set(printed)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_the_links_of_a_page_resolve(page: Path) -> None:
+    for link in filter(None, (target for pair in LINK.findall(prose(page)) for target in pair)):
+        if link.startswith(("https://", "http://", "#")):
+            continue
+        target, _, anchor = link.partition("#")
+        assert (page.parent / target).exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", (page.parent / target).read_text(), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+
+
+def test_every_page_of_the_documentation_is_linked_from_its_index_and_from_the_readme() -> None:
+    for page in (ROOT / "docs").glob("*.md"):
+        if page.name != "index.md":
+            assert f"]({page.name})" in (ROOT / "docs/index.md").read_text()
+            assert f"](docs/{page.name})" in (ROOT / "README.md").read_text()
+
+
+def test_the_code_that_the_architecture_page_names_exists() -> None:
+    rows = re.findall(
+        r"^\|[^|]*\| `([\w/.]+\.py)` \| (.+) \|$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) > 25
+    missing = [
+        f"{file}: {name}"
+        for file, names in rows
+        for name in re.findall(r"`([\w.]+)`", names)
+        if name not in defined_in(ROOT / "src/digitnet" / file)
+    ]
+    assert not missing
+
+
+def defined_in(path: Path) -> set[str]:
+    """The functions and classes of a module, and the methods of its classes as CLASS.METHOD."""
+    if not path.is_file():
+        return set()
+    kinds = ast.FunctionDef | ast.ClassDef
+    top = [node for node in ast.parse(path.read_text()).body if isinstance(node, kinds)]
+    methods = {
+        f"{node.name}.{child.name}"
+        for node in top
+        if isinstance(node, ast.ClassDef)
+        for child in node.body
+        if isinstance(child, ast.FunctionDef)
+    }
+    return {node.name for node in top} | methods
+
+
+def test_the_layout_in_the_readme_is_that_of_the_package() -> None:
+    layout = next(block.content for block in blocks(ROOT / "README.md", "text") if "src/digitnet/" in block.content)
+    packages = {path.parent.name for path in (ROOT / "src/digitnet").glob("*/__init__.py")}
+    assert packages == set(re.findall(r"^  (\w+)/", layout, re.MULTILINE))
+
+
+def test_every_picture_is_used_and_every_used_picture_is_there() -> None:
+    used = {name for page in PAGES for name in re.findall(r"images/([\w-]+\.(?:png|svg|jpg))", page.read_text())}
+    assert used == {path.name for path in (ROOT / "docs/images").iterdir()}
+
+
+def test_the_network_and_the_callback_of_the_extending_page_train(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from digitnet import train
+
+    write_files(ROOT / "docs/extending.md", folder)
+    callback = "trainer.callbacks=[{_target_: my_callbacks.PrintAccuracy}]"
+    arguments = ("--config-dir", "conf", "model=linear", "model.bias=false", callback)
+    done = run(train, *arguments, "debug=fast", "hydra.run.dir=out")
+    assert done.status == 0, done.err
+    assert "validation accuracy" in done.out
+    assert (folder / "out/checkpoints/best.ckpt").is_file()

@@ -1,9 +1,9 @@
-"""Mean and spread over the seeds of sweeps: a Markdown table to standard output, and every figure as JSON.
+"""Print mean and spread over the seeds of finished sweeps as a Markdown table, and write all metrics as JSON.
 
-What the file holds of other sweeps stays.
+    python -m digitnet.train -m model=mlp seed=1,2,3 test=true hydra.sweep.dir=results/mlp
+    python -m tools.aggregate_seeds results/* --json benchmarks/results/accuracy.json
 
-python -m digitnet.train -m model=mlp seed=1,2,3 test=true hydra.sweep.dir=results/mlp
-python benchmarks/collect.py results/* --json benchmarks/results/accuracy.json
+Sweeps that the JSON file already holds stay in it, and in the table, unless they are aggregated again.
 """
 
 import argparse
@@ -17,65 +17,81 @@ from scipy.stats import t
 
 from digitnet.training.recording import read_csv
 
-HEAD = "what | n | test accuracy % | 95 % interval | test loss | val accuracy % | epochs × seconds each | threads"
+HEADER = "what | n | test accuracy % | 95 % interval | test loss | val accuracy % | epochs × seconds each | threads"
+PER_RUN_OVERRIDES = ("seed=", "test=", "resume=", "hydra.")  # prefixes of what differs between the runs of a sweep
+CONFIDENCE = 0.95
+MISSING = "–"
 
 
-def collect(sweep: Path) -> dict[str, Any]:
-    """The overrides that all runs of a sweep share, and what each run ended with."""
-    folders = sorted(path.parent for path in sweep.glob("*/metrics.json"))
-    overrides = [str(line).lstrip("+") for line in OmegaConf.load(folders[0] / ".hydra" / "overrides.yaml")]
-    shared = [override for override in overrides if not override.startswith(("seed=", "test=", "resume=", "hydra."))]
-    return {"overrides": shared, "runs": [outcome(folder) for folder in folders]}
+def aggregate_sweep(sweep: Path) -> dict[str, Any]:
+    """Collect the runs of a sweep.
+
+    Args:
+        sweep: The folder of the run folders. Runs without `metrics.json` are left out.
+
+    Returns:
+        `overrides`, those that all runs share, and `runs`, the metrics of each run.
+
+    """
+    run_dirs = sorted(path.parent for path in sweep.glob("*/metrics.json"))
+    overrides = [str(line).lstrip("+") for line in OmegaConf.load(run_dirs[0] / ".hydra" / "overrides.yaml")]
+    shared = [override for override in overrides if not override.startswith(PER_RUN_OVERRIDES)]
+    return {"overrides": shared, "runs": [_read_run(run_dir) for run_dir in run_dirs]}
 
 
-def outcome(folder: Path) -> dict[str, Any]:
-    ends = [row["seconds"] for row in read_csv(folder / "metrics.csv")]
-    # The median, for a machine is not always left alone for as long as a run takes.
+def _read_run(run_dir: Path) -> dict[str, Any]:
+    """Return the final metrics of a run, the number of its epochs and the median seconds per epoch."""
+    ends = [row["seconds"] for row in read_csv(run_dir / "metrics.csv")]
+    # The median, because other processes may use the machine during a part of a run.
     epoch = statistics.median(end - start for start, end in zip([0.0, *ends], ends, strict=False))
-    return json.loads((folder / "metrics.json").read_text()) | {"epochs": len(ends), "seconds an epoch": epoch}
+    return json.loads((run_dir / "metrics.json").read_text()) | {"epochs": len(ends), "seconds_per_epoch": epoch}
 
 
-def spread(figures: list[float], digits: int) -> str:
-    mean = f"{statistics.mean(figures):.{digits}f}"
-    return mean if len(figures) == 1 else f"{mean} ± {statistics.stdev(figures):.{digits}f}"
+def _format_spread(values: list[float], digits: int) -> str:
+    """Return "mean ± standard deviation", or the value if there is only one."""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
-def interval(figures: list[float]) -> str:
-    """Where the mean over all possible seeds lies, if their percentages are normally distributed."""
-    if len(figures) < 2:
-        return "–"
-    half = t.ppf(0.975, len(figures) - 1) * statistics.stdev(figures) / len(figures) ** 0.5
-    return f"{statistics.mean(figures) - half:.2f}–{min(statistics.mean(figures) + half, 100):.2f}"
+def _format_interval(percentages: list[float]) -> str:
+    """Return the confidence interval of the mean over all possible seeds, assuming a normal distribution."""
+    if len(percentages) < 2:
+        return MISSING
+    n, mean = len(percentages), statistics.mean(percentages)
+    half = t.ppf((1 + CONFIDENCE) / 2, n - 1) * statistics.stdev(percentages) / n**0.5
+    return f"{mean - half:.2f}–{min(mean + half, 100):.2f}"
 
 
-def row(sweep: dict[str, Any]) -> str:
+def _format_row(sweep: dict[str, Any]) -> str:
+    """Return the row of a sweep in the Markdown table."""
     runs = sweep["runs"]
-    accuracies = [100 * run["test/acc"] for run in runs]
-    validated = [100 * run["val/acc"] for run in runs if "val/acc" in run]
+    test_accuracies = [100 * run["test/acc"] for run in runs]
+    val_accuracies = [100 * run["val/acc"] for run in runs if "val/acc" in run]
+    threads = {run["machine"].partition(", ")[2].partition(" ")[0] for run in runs}
     cells = [
         f"`{' '.join(sweep['overrides'])}`",
         str(len(runs)),
-        spread(accuracies, 2),
-        interval(accuracies),
-        spread([run["test/loss"] for run in runs], 3),
-        spread(validated, 2) if validated else "–",
-        f"{runs[0]['epochs']} × {statistics.median(run['seconds an epoch'] for run in runs):.1f}",
-        ", ".join(sorted({run["machine"].partition(", ")[2].partition(" ")[0] for run in runs})),
+        _format_spread(test_accuracies, 2),
+        _format_interval(test_accuracies),
+        _format_spread([run["test/loss"] for run in runs], 3),
+        _format_spread(val_accuracies, 2) if val_accuracies else MISSING,
+        f"{runs[0]['epochs']} × {statistics.median(run['seconds_per_epoch'] for run in runs):.1f}",
+        ", ".join(sorted(threads)),
     ]
     return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    arguments.add_argument("sweeps", nargs="+", type=Path, help="folders of finished sweeps over seed")
-    arguments.add_argument("--json", type=Path, required=True)
-    chosen = arguments.parse_args()
-    kept = json.loads(chosen.json.read_text()) if chosen.json.exists() else []
-    sweeps = {tuple(sweep["overrides"]): sweep for sweep in [*kept, *map(collect, chosen.sweeps)]}
-    print(f"| {HEAD} |\n|{'---|' * len(HEAD.split(' | '))}")
-    print("\n".join(map(row, sweeps.values())))
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    chosen.json.write_text(json.dumps([*sweeps.values()], indent=1) + "\n")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("sweeps", nargs="+", type=Path, help="folders of finished sweeps over the seed")
+    parser.add_argument("--json", type=Path, required=True, help="file that the sweeps are added to")
+    arguments = parser.parse_args()
+    known = json.loads(arguments.json.read_text()) if arguments.json.exists() else []
+    sweeps = {tuple(sweep["overrides"]): sweep for sweep in [*known, *map(aggregate_sweep, arguments.sweeps)]}
+    print(f"| {HEADER} |\n|{'---|' * len(HEADER.split(' | '))}")
+    print("\n".join(map(_format_row, sweeps.values())))
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps([*sweeps.values()], indent=1) + "\n")
 
 
 if __name__ == "__main__":

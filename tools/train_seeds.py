@@ -1,7 +1,9 @@
-"""Trains one preset with several seeds, a process each, into FOLDER/SEED; run again, it goes on where it was stopped.
+"""Train one preset with several seeds, one process each, into FOLDER/SEED; a repeated call resumes interrupted runs.
 
-python benchmarks/seeds.py results/mlp_best 1,2,3,4,5 experiment=mlp_best
-python benchmarks/collect.py results/mlp_best --json benchmarks/results/accuracy.json
+    python -m tools.train_seeds results/mlp_best 1,2,3,4,5 experiment=mlp_best
+    python -m tools.aggregate_seeds results/mlp_best --json benchmarks/results/accuracy.json
+
+Each run folder is that of `python -m digitnet.train`, and the test images are scored at the end of each run.
 """
 
 import argparse
@@ -10,25 +12,25 @@ import sys
 from pathlib import Path
 
 
-def train(folder: Path, overrides: list[str]) -> None:
-    """Starts a run, or goes on with it; one that has its outcome is left alone."""
-    if (folder / "metrics.json").exists():
+def train(run_dir: Path, overrides: list[str]) -> None:
+    """Start a run or resume it; leave a finished run alone."""
+    if (run_dir / "metrics.json").exists():
         return
-    if (folder / ".hydra" / "overrides.yaml").exists():  # begun; it may have no checkpoint yet
-        overrides = [f"resume={folder}"]
+    if (run_dir / ".hydra" / "overrides.yaml").exists():  # it was started, but it may have no checkpoint yet
+        overrides = [f"resume={run_dir}"]
     else:
-        overrides = [*overrides, f"hydra.run.dir={folder}", "test=true"]
+        overrides = [*overrides, f"hydra.run.dir={run_dir}", "test=true"]
     subprocess.run([sys.executable, "-m", "digitnet.train", *overrides], check=True)
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    arguments.add_argument("folder", type=Path)
-    arguments.add_argument("seeds", help="numbers with commas between them")
-    arguments.add_argument("overrides", nargs="+", help="what to train")
-    chosen = arguments.parse_args()
-    for seed in chosen.seeds.split(","):
-        train(chosen.folder / seed, [*chosen.overrides, f"seed={seed}"])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="folder of the run folders")
+    parser.add_argument("seeds", help="numbers, separated by commas")
+    parser.add_argument("overrides", nargs="+", help="overrides of digitnet.train, for example experiment=mlp_best")
+    arguments = parser.parse_args()
+    for seed in arguments.seeds.split(","):
+        train(arguments.folder / seed, [*arguments.overrides, f"seed={seed}"])
 
 
 if __name__ == "__main__":

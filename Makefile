@@ -19,5 +19,5 @@ fault:  ## hundreds of ways to break a run, a quarter of an hour; writes tests/f
 lint:  ## formatting, rules, types
 	ruff format --check . && ruff check . && mypy
 
-bench:  ## what the plumbing, the start, the evaluation, the guards, the growth, pictures and export cost; Keras has a command of its own
-	for name in plumbing startup evaluation trust scaling reading export; do python benchmarks/$$name.py || exit 1; done
+bench:  ## run the benchmarks, an hour; see benchmarks/README.md for the two that it leaves out
+	for name in trainer_overhead startup evaluation guard_overhead scaling image_throughput export; do python benchmarks/$$name.py || exit 1; done

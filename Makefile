@@ -1,26 +1,37 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test slow fault lint docs bench
+.PHONY: help train check format lint types layers docs test slow fault bench
 
-help:  ## what can be made
+help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
 
 train:  ## train the default network
 	python -m digitnet.train
 
-test:  ## the tests, minutes
-	python -m pytest
+check: format lint types layers docs test  ## the gate: everything that must pass before a commit
 
-slow:  ## the tests that train for real
-	python -m pytest -m slow
+format:  ## check the formatting
+	ruff format --check .
 
-fault:  ## hundreds of ways to break a run, a quarter of an hour; writes tests/faults/REPORT.md
-	python -m pytest -m "fault or not fault" tests/faults --fault-report tests/faults/REPORT.md
+lint:  ## check the rules, docstrings included
+	ruff check .
 
-lint:  ## formatting, rules, types
-	ruff format --check . && ruff check . && mypy
+types:  ## check the types
+	mypy
 
-docs:  ## the documentation as a site in docs/_build; a warning is an error
+layers:  ## check the direction of imports between the packages
+	lint-imports
+
+docs:  ## build the documentation as a site in docs/_build; a warning is an error
 	python -m sphinx -W --keep-going -q -b html docs docs/_build
 
-bench:  ## what the plumbing, the start, the evaluation, the guards, the growth, pictures and export cost; Keras has a command of its own
-	for name in plumbing startup evaluation trust scaling reading export; do python benchmarks/$$name.py || exit 1; done
+test:  ## run the tests, minutes
+	python -m pytest
+
+slow:  ## run the tests that train for real
+	python -m pytest -m slow
+
+fault:  ## run the fault tests at full size, a quarter of an hour; writes tests/faults/REPORT.md
+	python -m pytest -m "fault or not fault" tests/faults --fault-report tests/faults/REPORT.md
+
+bench:  ## run the benchmarks, an hour; see benchmarks/README.md for the two that it leaves out
+	for name in trainer_overhead startup evaluation guard_overhead scaling image_throughput export; do python benchmarks/$$name.py || exit 1; done

@@ -1,79 +1,98 @@
-"""How long the published recipes take in Keras, and how long `experiment=fast` needs for the best accuracy they claim.
+"""Measure digitnet against the published recipes in Keras, and `experiment=fast` against one Keras epoch of the CNN.
 
     python3.11 -m venv keras && keras/bin/pip install -r benchmarks/keras/requirements.txt
     python benchmarks/against_keras.py --keras keras/bin/python       writes benchmarks/results/keras.json
 
 Times are of training and the final evaluation, from the first batch; start-up and compilation are left out on both
-sides. No seed is left out and none is chosen: the accuracy is the mean over all repeats, each with a seed of its own.
+sides. The accuracy of `experiment=fast` is the mean over all repeats, each with a seed of its own; no seed is left out.
 """
 
 import json
 import statistics
 import subprocess
-import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 from pathlib import Path
 
-import measure
-from plumbing import unpack
+import harness
 
-EPOCHS = {
-    "cnn": "experiment=baseline_cnn",
-    "mlp": "experiment=baseline_mlp",
-    "cnn_dropout": "experiment=baseline_cnn_dropout",
+RECIPES = ("cnn", "mlp", "cnn_dropout")
+ROUNDS_PER_EPOCH_MEASUREMENT = 10  # the single epochs are measured once in so many repeats
+LABELS = {
+    "fast_run_vs_keras_cnn_epoch": "all of `experiment=fast` ÷ one Keras epoch of the CNN",
+    "fastest_fast_run_vs_fastest_keras_cnn_epoch": "the same, fastest of each",
+} | {
+    f"baseline_{recipe}_epoch_vs_keras": f"an epoch of `experiment=baseline_{recipe}` ÷ the same in Keras"
+    for recipe in RECIPES
 }
 
 
-def keras_epoch(python: Path, recipe: str, raw: Path, limit: int) -> float:
-    command = [python, Path(__file__).parent / "keras" / "epoch.py", recipe, raw, str(limit)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+def time_keras_epoch(python: Path, recipe: str, raw: Path, train_size: int) -> float:
+    """Return the seconds of the second epoch of a recipe in Keras; see keras/epoch.py."""
+    command = [python, Path(__file__).parent / "keras" / "epoch.py", recipe, raw, str(train_size)]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(process.stdout.split()[-1])
 
 
-def fast(accuracies: list[float], seeds: "count[int]", size: int) -> float:
-    """Seconds of one run of the real command; its accuracy is appended."""
-    with tempfile.TemporaryDirectory() as folder:
-        overrides = ["experiment=fast", f"seed={next(seeds)}", f"hydra.run.dir={folder}", f"data.train_size={size}"]
-        subprocess.run([sys.executable, "-m", "digitnet.train", *overrides], capture_output=True, check=True)
-        metrics = json.loads((Path(folder) / "metrics.json").read_text())
+def time_fast_run(accuracies: list[float], seeds: Iterator[int], train_size: int) -> float:
+    """Train `experiment=fast` with the next seed, append its test accuracy, return the seconds of training and test."""
+    with tempfile.TemporaryDirectory() as run_dir:
+        overrides = ("experiment=fast", f"seed={next(seeds)}", f"data.train_size={train_size}")
+        subprocess.run(harness.train_command(run_dir, *overrides), capture_output=True, check=True)
+        metrics = json.loads((Path(run_dir) / "metrics.json").read_text())
     accuracies.append(metrics["test/acc"])
     return float(metrics["train/seconds"] + metrics["test/seconds"])
 
 
-def main() -> None:
-    parser = measure.arguments(__doc__, "keras.json", repeats=10)
-    parser.add_argument("--keras", type=Path, required=True, help="a Python that has Keras")
-    parser.add_argument("--train-size", type=int, default=60_000, help="fewer images, to try the command")
-    chosen = parser.parse_args()
-    size = chosen.train_size
+def measure(python: Path, train_size: int, repeats: int) -> tuple[harness.Seconds, list[float]]:
+    """Return the seconds of all cases and the test accuracies of the runs of `experiment=fast`."""
     accuracies: list[float] = []
+    sizes = ("++data.val_size=0", f"++data.train_size={train_size}")
     with tempfile.TemporaryDirectory() as folder:
-        unpack(Path(folder))
-        raw = Path(folder) / "MNIST" / "raw"
-        whole_run = {
-            "experiment=fast": partial(fast, accuracies, count(1), size),
-            "Keras, cnn": partial(keras_epoch, chosen.keras, "cnn", raw, size),
+        raw = harness.unpack_mnist(Path(folder))
+        whole_runs = {
+            "fast_run": partial(time_fast_run, accuracies, count(1), train_size),
+            "keras_cnn_epoch_beside_fast_run": partial(time_keras_epoch, python, "cnn", raw, train_size),
         }
-        seconds = measure.interleave(whole_run, chosen.repeats)
-        epochs = {}
-        for recipe, preset in EPOCHS.items():
-            epochs[f"Keras epoch, {recipe}"] = partial(keras_epoch, chosen.keras, recipe, raw, size)
-            sizes = ("++data.val_size=0", f"++data.train_size={size}")
-            epochs[preset] = partial(measure.epoch_by_trainer, preset, *sizes, epochs=2)
-        seconds |= measure.interleave(epochs, -(-chosen.repeats // 10))
-    whole = measure.ratio(seconds, "experiment=fast", "Keras, cnn")
-    fastest = min(seconds["experiment=fast"]) / min(seconds["Keras, cnn"])  # no machine is idle all the time
-    rows = [("all of `experiment=fast` ÷ one Keras epoch of the CNN", whole), ("the same, fastest of each", fastest)]
-    for recipe, preset in EPOCHS.items():
-        rows.append(
-            (f"an epoch of `{preset}` ÷ the same in Keras", measure.ratio(seconds, preset, f"Keras epoch, {recipe}"))
-        )
-    measure.show("what | ratio", rows)
-    mean, spread = statistics.mean(accuracies), statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
-    print(f"\nexperiment=fast: {mean:.2%} ± {spread:.2%} of the test images, n = {len(accuracies)}")
-    measure.write(chosen.output, {"median ratios": dict(rows), "test/acc of fast": accuracies, "seconds": seconds})
+        seconds = harness.time_interleaved(whole_runs, repeats)
+        epochs: dict[str, Callable[[], float]] = {}
+        for recipe in RECIPES:
+            preset = f"experiment=baseline_{recipe}"
+            epochs[f"keras_{recipe}_epoch"] = partial(time_keras_epoch, python, recipe, raw, train_size)
+            epochs[f"baseline_{recipe}_epoch"] = partial(harness.time_trainer_epoch, preset, *sizes, epochs=2)
+        rounds = -(-repeats // ROUNDS_PER_EPOCH_MEASUREMENT)  # rounded up
+        seconds |= harness.time_interleaved(epochs, rounds)
+    return seconds, accuracies
+
+
+def compute_ratios(seconds: harness.Seconds) -> dict[str, float]:
+    """Return the ratios of digitnet to Keras, by the key in the result file."""
+    fast, keras = "fast_run", "keras_cnn_epoch_beside_fast_run"
+    ratios = {
+        "fast_run_vs_keras_cnn_epoch": harness.median_ratio(seconds, fast, keras),
+        # Other processes slow down some repeats; the fastest ones are the least disturbed.
+        "fastest_fast_run_vs_fastest_keras_cnn_epoch": min(seconds[fast]) / min(seconds[keras]),
+    }
+    for recipe in RECIPES:
+        ratio = harness.median_ratio(seconds, f"baseline_{recipe}_epoch", f"keras_{recipe}_epoch")
+        ratios[f"baseline_{recipe}_epoch_vs_keras"] = ratio
+    return ratios
+
+
+def main() -> None:
+    parser = harness.benchmark_parser(__doc__, "keras.json", repeats=10)
+    parser.add_argument("--keras", type=Path, required=True, help="Python interpreter of an environment that has Keras")
+    harness.add_train_size(parser, harness.FULL_TRAINING_SET)
+    arguments = parser.parse_args()
+    seconds, accuracies = measure(arguments.keras, arguments.train_size, arguments.repeats)
+    ratios = compute_ratios(seconds)
+    harness.print_table("what | ratio", [(LABELS[name], ratio) for name, ratio in ratios.items()])
+    mean, deviation = statistics.mean(accuracies), statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
+    print(f"\nexperiment=fast: {mean:.2%} ± {deviation:.2%} of the test images, n = {len(accuracies)}")
+    result = {"median_ratios": ratios, "fast_run_test_acc": accuracies, "seconds": seconds}
+    harness.write_result(arguments.output, result)
 
 
 if __name__ == "__main__":

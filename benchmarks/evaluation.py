@@ -1,12 +1,11 @@
-"""10,000 test images through Trainer.test and its figures, against one plain forward pass over the same tensor.
+"""Measure the evaluation of the 10,000 test images by `Trainer.test` against one plain forward pass over the tensor.
 
 python benchmarks/evaluation.py              writes benchmarks/results/evaluation.json
 """
 
-import time
 from functools import partial
 
-import measure
+import harness
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -15,8 +14,12 @@ from digitnet import MNISTDataModule
 from digitnet.models import DigitClassifier
 from digitnet.training import experiment
 
+LABELS = {"one_pass": "one pass", "batches_of_1000": "one pass in batches of 1,000"}
+WARM_UP_ROUNDS = 2  # the first rounds are slow
 
-def by_trainer(model: DigitClassifier, data: MNISTDataModule) -> float:
+
+def time_trainer_test(model: DigitClassifier, data: MNISTDataModule) -> float:
+    """Return the seconds of `Trainer.test` with all its metrics."""
     config = OmegaConf.create(
         {"_target_": "lightning.Trainer", "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
     )
@@ -24,31 +27,28 @@ def by_trainer(model: DigitClassifier, data: MNISTDataModule) -> float:
     return float(experiment.test_figures(trainer, model, data)["test/seconds"])
 
 
-def by_hand(model: DigitClassifier, data: MNISTDataModule, size: int) -> float:
-    images, _ = data.part("test")
-    start = time.perf_counter()
+def time_forward_pass(model: DigitClassifier, images: torch.Tensor, batch_size: int) -> float:
+    """Return the seconds of a forward pass over `images`, `[N, 28, 28]`, in batches."""
     with torch.inference_mode():
-        torch.cat([model(part) for part in images.split(size)])
-    return time.perf_counter() - start
+        return harness.time_call(lambda: torch.cat([model(batch) for batch in images.split(batch_size)]))
 
 
 def main() -> None:
-    chosen = measure.arguments(__doc__, "evaluation.json", repeats=15).parse_args()
-    import hydra
-
-    with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
-        model = instantiate(hydra.compose("train", ["model=cnn", "folder=unused"]).model).eval()
+    arguments = harness.benchmark_parser(__doc__, "evaluation.json", repeats=15).parse_args()
+    model = instantiate(harness.compose_train_config("model=cnn").model).eval()
     data = MNISTDataModule()
+    images, _ = data.part("test")
     cases = {
-        "Trainer.test": partial(by_trainer, model, data),
-        "one pass": partial(by_hand, model, data, 10_000),
-        "one pass in batches of 1,000": partial(by_hand, model, data, 1000),
+        "trainer_test": partial(time_trainer_test, model, data),
+        "one_pass": partial(time_forward_pass, model, images, len(images)),
+        "batches_of_1000": partial(time_forward_pass, model, images, 1000),
     }
-    measure.interleave(cases, 2)  # the first ones are slow
-    seconds = measure.interleave(cases, chosen.repeats)
-    rows = [(f"Trainer.test ÷ {name}", measure.ratio(seconds, "Trainer.test", name)) for name in list(cases)[1:]]
-    measure.show("10,000 test images, default CNN | ratio", rows)
-    measure.write(chosen.output, {"median ratios": dict(rows), "seconds": seconds})
+    harness.time_interleaved(cases, WARM_UP_ROUNDS)
+    seconds = harness.time_interleaved(cases, arguments.repeats)
+    ratios = {f"trainer_test_vs_{name}": harness.median_ratio(seconds, "trainer_test", name) for name in LABELS}
+    rows = [(f"Trainer.test ÷ {LABELS[name]}", ratios[f"trainer_test_vs_{name}"]) for name in LABELS]
+    harness.print_table("10,000 test images, default CNN | ratio", rows)
+    harness.write_result(arguments.output, {"median_ratios": ratios, "seconds": seconds})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The shipped models in PyTorch and, exported, in ONNX Runtime: bytes, and seconds for 1 and 10,000 images.
+"""Measure the bundled models in PyTorch and in ONNX Runtime: file sizes, and seconds for 1 and for 10,000 images.
 
 python benchmarks/export.py              writes benchmarks/results/export.json
 """
@@ -7,7 +7,6 @@ import contextlib
 import io
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from argparse import Namespace
@@ -16,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import measure
+import harness
 import onnxruntime
 import torch
 
@@ -25,73 +24,89 @@ from digitnet.checkpoints import pretrained
 from digitnet.data import mnist
 from digitnet.data.datamodule import EVAL_BATCH_SIZE
 
-Read = Callable[[torch.Tensor], Any]
+Predict = Callable[[torch.Tensor], Any]
 
-REST = 0.3  # seconds: when one runtime is done, its threads spin for a while, in the way of the other's
-FILES = {"PyTorch": ("ckpt", "safetensors"), "ONNX Runtime": ("onnx",)}
+IDLE_SECONDS = 0.3  # after a call, the threads of a runtime spin for a while and would slow down the other runtime
+SINGLE_IMAGE_CALLS = 200
+RUNTIMES = {"pytorch": "PyTorch", "onnx_runtime": "ONNX Runtime"}
+FORMATS = {"pytorch": ("ckpt", "safetensors"), "onnx_runtime": ("onnx",)}
+ONE, MANY = "1_image", "10000_images"
 
 
-def sizes(name: str, folder: Path) -> dict[str, int]:
-    """Bytes by kind of file. The checkpoint is a run's, with the state of its optimiser."""
-    run = [sys.executable, "-m", "digitnet.train", f"model={name}", "debug=fast", f"hydra.run.dir={folder / name}"]
-    subprocess.run(run, check=True, capture_output=True)
-    files = {"ckpt": folder / name / "checkpoints" / "best.ckpt"}
-    for kind in export.FORMATS:
-        files[kind] = folder / f"{name}.{kind}"
+def measure_file_sizes(name: str, folder: Path) -> dict[str, int]:
+    """Write every kind of file of a model and return the sizes in bytes.
+
+    The checkpoint is that of a training run and includes the state of the optimizer.
+    """
+    run_dir = folder / name
+    subprocess.run(harness.train_command(run_dir, f"model={name}", "debug=fast"), check=True, capture_output=True)
+    files = {"ckpt": run_dir / "checkpoints" / "best.ckpt"}
+    for suffix in export.FORMATS:
+        files[suffix] = folder / f"{name}.{suffix}"
         with contextlib.redirect_stdout(io.StringIO()):
-            export.task(Namespace(run=name, format=kind, output=files[kind]))
-    return {f"{name}, {kind}": file.stat().st_size for kind, file in files.items()}
+            export.task(Namespace(run=name, format=suffix, output=files[suffix]))
+    return {f"{name}_{suffix}": file.stat().st_size for suffix, file in files.items()}
 
 
-def readers(name: str, folder: Path) -> dict[str, Read]:
-    """Pixels to probabilities, both on as many threads."""
+def make_predictors(name: str, folder: Path) -> dict[str, Predict]:
+    """Return functions from pixels to probabilities, one per runtime, that use the same number of threads."""
     model, options = pretrained.load(name), onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(folder / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
     return {
-        "PyTorch": lambda images: model(images).softmax(dim=1),
-        "ONNX Runtime": lambda images: session.run(None, {"pixels": images.numpy()}),
+        "pytorch": lambda images: model(images).softmax(dim=1),
+        "onnx_runtime": lambda images: session.run(None, {"pixels": images.numpy()}),
     }
 
 
-def seconds(read: Read, images: torch.Tensor, calls: int) -> float:
-    """Of one call, in batches as evaluate has them."""
-    time.sleep(REST)
+def time_prediction(predict: Predict, images: torch.Tensor, calls: int) -> float:
+    """Return the mean seconds of one pass over `images`, in the batches of `digitnet.evaluate`."""
+    time.sleep(IDLE_SECONDS)
     with torch.inference_mode():
         start = time.perf_counter()
         for _ in range(calls):
-            for part in images.split(EVAL_BATCH_SIZE):
-                read(part)
+            for batch in images.split(EVAL_BATCH_SIZE):
+                predict(batch)
         return (time.perf_counter() - start) / calls
 
 
-def main() -> None:
-    arguments = measure.arguments(__doc__, "export.json", repeats=15)
-    arguments.add_argument("--threads", type=int, default=2)
-    arguments.add_argument("--models", nargs="+", default=["cnn", "mlp"])
-    chosen = arguments.parse_args()
-    torch.set_num_threads(chosen.threads)
+def measure(models: list[str], repeats: int) -> tuple[dict[str, int], harness.Seconds]:
+    """Return the bytes of all files and the seconds of all cases."""
     images, _ = mnist.load("test")
-    stored: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     cases: dict[str, Callable[[], float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in chosen.models:
-            stored |= sizes(name, Path(folder))
-            for runtime, read in readers(name, Path(folder)).items():
-                cases[f"{name}, {runtime}, 1 image"] = partial(seconds, read, images[:1], 200)
-                cases[f"{name}, {runtime}, 10,000 images"] = partial(seconds, read, images, 1)
-    measure.interleave(cases, 1)  # the first ones are slow
-    taken = measure.interleave(cases, chosen.repeats)
-    middle = {case: statistics.median(values) for case, values in taken.items()}
-    ratios = {case: measure.ratio(taken, case, case.replace("PyTorch", "ONNX Runtime")) for case in cases}
+        for name in models:
+            sizes |= measure_file_sizes(name, Path(folder))
+            for runtime, predict in make_predictors(name, Path(folder)).items():
+                cases[f"{name}_{runtime}_{ONE}"] = partial(time_prediction, predict, images[:1], SINGLE_IMAGE_CALLS)
+                cases[f"{name}_{runtime}_{MANY}"] = partial(time_prediction, predict, images, 1)
+    harness.time_interleaved(cases, 1)  # the first round is slow
+    return sizes, harness.time_interleaved(cases, repeats)
+
+
+def main() -> None:
+    parser = harness.benchmark_parser(__doc__, "export.json", repeats=15)
+    parser.add_argument("--threads", type=int, default=2, help="threads of both runtimes (default: %(default)s)")
+    parser.add_argument("--models", nargs="+", default=["cnn", "mlp"], help="bundled models (default: cnn mlp)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    sizes, seconds = measure(arguments.models, arguments.repeats)
+    medians = {case: statistics.median(values) for case, values in seconds.items()}
+    ratios = {case: harness.median_ratio(seconds, case, case.replace("pytorch", "onnx_runtime")) for case in seconds}
     rows = []
-    for name, runtime in ((name, runtime) for name in chosen.models for runtime in FILES):
-        one, many = f"{name}, {runtime}, 1 image", f"{name}, {runtime}, 10,000 images"
-        files = ", ".join(f"{kind} {stored[f'{name}, {kind}'] / 1000:,.0f}" for kind in FILES[runtime])
-        rows.append((f"`{name}`, {runtime}", files, 1000 * middle[one], middle[many], ratios[many]))
-    measure.show("model | kB | 1 image, ms | 10,000 images, s | ÷ ONNX Runtime", rows)
-    ratios = {case: ratio for case, ratio in ratios.items() if "PyTorch" in case}
-    measure.write(chosen.output, {"median ratios": ratios, "bytes": stored, "median seconds": middle, "seconds": taken})
+    for name, runtime in ((name, runtime) for name in arguments.models for runtime in RUNTIMES):
+        one, many = f"{name}_{runtime}_{ONE}", f"{name}_{runtime}_{MANY}"
+        files = ", ".join(f"{suffix} {sizes[f'{name}_{suffix}'] / 1000:,.0f}" for suffix in FORMATS[runtime])
+        rows.append((f"`{name}`, {RUNTIMES[runtime]}", files, 1000 * medians[one], medians[many], ratios[many]))
+    harness.print_table("model | kB | 1 image, ms | 10,000 images, s | ÷ ONNX Runtime", rows)
+    result = {
+        "median_ratios": {case: ratio for case, ratio in ratios.items() if "pytorch" in case},
+        "bytes": sizes,
+        "median_seconds": medians,
+        "seconds": seconds,
+    }
+    harness.write_result(arguments.output, result)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How the time of an epoch grows with the batch, the data and the processes, and how much memory it takes.
+"""Measure how the time of an epoch grows with the batch size, the data and the processes, and how much memory it takes.
 
 python benchmarks/scaling.py                 writes benchmarks/results/scaling.json
 """
@@ -13,81 +13,96 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import measure
+import harness
 
 from digitnet.training.recording import read_csv
 
-BATCHES = (64, 128, 256, 512, 1024, 2048)
-SHARES = (0.1, 0.25, 0.5, 1.0)
-TWO = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
+MODELS = ("cnn", "mlp")
+BATCH_SIZES = (64, 128, 256, 512, 1024, 2048)
+DATA_PERCENTS = (10, 25, 50, 100)
+TWO_PROCESSES = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
+KIB, MIB = 2**10, 2**20
+
+Case = tuple[int, tuple[str, ...]]
 
 
 @dataclass
 class Cost:
-    """The second of two epochs, and the most memory that the (first) process took."""
+    """What an epoch costs."""
 
     seconds: float
+    """Seconds of the second of two epochs."""
+
     mib: float
+    """Peak memory of the process (with two processes, of the first) in MiB."""
 
 
-def train(model: str, threads: int, *overrides: str) -> Cost:
+def train(model: str, threads: int, overrides: tuple[str, ...]) -> Cost:
+    """Train for two epochs in a process of its own and return what the second epoch cost."""
     with tempfile.TemporaryDirectory() as folder:
-        fixed = [
-            f"model={model}",
-            "trainer.max_epochs=2",
-            "data.val_size=0",
-            "test=false",
-            f"hydra.run.dir={folder}/run",
-        ]
-        command = [sys.executable, "-m", "digitnet.train", *fixed, *overrides]
+        run_dir = Path(folder) / "run"
+        fixed = (f"model={model}", "trainer.max_epochs=2", "data.val_size=0", "test=false")
+        command = harness.train_command(run_dir, *fixed, *overrides)
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
-        first, second = (row["seconds"] for row in read_csv(Path(folder) / "run" / "metrics.csv"))
-    return Cost(second - first, usage.ru_maxrss / (1024 if sys.platform == "linux" else 2**20))
+        first, second = (row["seconds"] for row in read_csv(run_dir / "metrics.csv"))
+    # Linux reports the peak in KiB, macOS in bytes.
+    return Cost(second - first, usage.ru_maxrss / (MIB // KIB if sys.platform == "linux" else MIB))
 
 
-def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
-    """Slope of the least-squares line through the logarithms."""
+def loglog_slope(sizes: Sequence[float], seconds: Sequence[float]) -> float:
+    """Return the exponent k of seconds = c · sizes**k, fitted by least squares to the logarithms."""
     return statistics.linear_regression([math.log(x) for x in sizes], [math.log(y) for y in seconds]).slope
 
 
+def make_cases(images: int) -> dict[str, Case]:
+    """Return the threads and the overrides of each case, by the key in the result file."""
+    all_images = f"data.train_size={images}"
+    cases: dict[str, Case] = {f"batch_{size}": (2, (all_images, f"data.batch_size={size}")) for size in BATCH_SIZES}
+    for percent in DATA_PERCENTS:
+        cases[f"data_{percent}_percent"] = (2, (f"data.train_size={round(images * percent / 100)}",))
+    cases["1_process_1_thread"] = (1, (all_images,))
+    cases["2_processes_1_thread_each"] = (1, (all_images, *TWO_PROCESSES))
+    return cases
+
+
 def measure_model(model: str, images: int, repeats: int) -> dict[str, Cost]:
-    """Medians over the repeats, by case."""
-    whole = f"data.train_size={images}"
-    cases = {f"batch {size}": (2, whole, f"data.batch_size={size}") for size in BATCHES}
-    cases |= {f"{share:.0%} of the data": (2, f"data.train_size={round(images * share)}") for share in SHARES}
-    cases |= {"1 process, 1 thread": (1, whole), "2 processes, 1 thread each": (1, whole, *TWO)}
+    """Return the medians of all repeats, by case."""
+    cases = make_cases(images)
     costs: dict[str, list[Cost]] = {name: [] for name in cases}
     for _ in range(repeats):
-        for name, case in cases.items():
-            costs[name].append(train(model, *case))
+        for name, (threads, overrides) in cases.items():
+            costs[name].append(train(model, threads, overrides))
     return {
-        name: Cost(statistics.median(cost.seconds for cost in each), statistics.median(cost.mib for cost in each))
-        for name, each in costs.items()
+        name: Cost(statistics.median(cost.seconds for cost in runs), statistics.median(cost.mib for cost in runs))
+        for name, runs in costs.items()
     }
 
 
 def main() -> None:
-    parser = measure.arguments(__doc__, "scaling.json", repeats=3)
-    parser.add_argument("--train-size", type=int, default=60_000, help="fewer images, to try the command")
-    chosen = parser.parse_args()
-    found = {model: measure_model(model, chosen.train_size, chosen.repeats) for model in ("cnn", "mlp")}
-    rows = [
-        (name, *(f"{costs[name].seconds:.1f} s, {costs[name].mib:.0f} MiB" for costs in found.values()))
-        for name in found["cnn"]
+    parser = harness.benchmark_parser(__doc__, "scaling.json", repeats=3)
+    harness.add_train_size(parser, harness.FULL_TRAINING_SET)
+    arguments = parser.parse_args()
+    costs = {model: measure_model(model, arguments.train_size, arguments.repeats) for model in MODELS}
+    rows: list[tuple[str, ...]] = [
+        (
+            name.replace("_", " "),
+            *(f"{costs[model][name].seconds:.1f} s, {costs[model][name].mib:.0f} MiB" for model in MODELS),
+        )
+        for name in costs[MODELS[0]]
     ]
-    for model, costs in found.items():
-        slope = exponent(SHARES, [costs[f"{share:.0%} of the data"].seconds for share in SHARES])
-        efficiency = costs["1 process, 1 thread"].seconds / costs["2 processes, 1 thread each"].seconds / 2
+    for model, cases in costs.items():
+        slope = loglog_slope(DATA_PERCENTS, [cases[f"data_{percent}_percent"].seconds for percent in DATA_PERCENTS])
+        efficiency = cases["1_process_1_thread"].seconds / cases["2_processes_1_thread_each"].seconds / 2
         rows.append((f"{model}: time grows as data to the power", f"{slope:.2f}", ""))
         rows.append((f"{model}: efficiency of two processes", f"{efficiency:.0%}", ""))
-    measure.show("an epoch, 2 threads unless said | model=cnn | model=mlp", rows)
-    outcome = {model: {name: vars(cost) for name, cost in costs.items()} for model, costs in found.items()}
-    measure.write(chosen.output, {"repeats": chosen.repeats, "costs": outcome})
+    harness.print_table("an epoch, 2 threads unless stated | model=cnn | model=mlp", rows)
+    result = {model: {name: vars(cost) for name, cost in cases.items()} for model, cases in costs.items()}
+    harness.write_result(arguments.output, {"repeats": arguments.repeats, "costs": result})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How long one waits: for --help, and for the first training step, against importing torch and lightning.
+"""Measure the start-up time, for `--help` and until the first training step, against importing torch and lightning.
 
 python benchmarks/startup.py                 writes benchmarks/results/startup.json
 """
@@ -10,40 +10,46 @@ import time
 from functools import partial
 from pathlib import Path
 
-import measure
+import harness
 
-IMPORT = [sys.executable, "-c", "import torch, lightning"]
-HELP = [sys.executable, "-m", "digitnet.train", "--help"]
+IMPORT_COMMAND = [sys.executable, "-c", "import torch, lightning"]
+HELP_COMMAND = [sys.executable, "-m", "digitnet.train", "--help"]
+LABELS = {
+    "help": "--help",
+    "first_step_cnn": "first step, model=cnn",
+    "first_step_mlp": "first step, model=mlp",
+}
 
 
-def wait(command: list[str]) -> float:
-    start = time.perf_counter()
-    subprocess.run(command, capture_output=True, check=True)
-    return time.perf_counter() - start
+def time_command(command: list[str]) -> float:
+    """Return the seconds until a command has ended."""
+    return harness.time_call(partial(subprocess.run, command, capture_output=True, check=True))
 
 
-def first_step(model: str) -> float:
-    """From the start of the process until the first step is done."""
+def time_first_step(model: str) -> float:
+    """Return the seconds from the start of a training process until its first step is done."""
+    callback = "trainer.callbacks=[{_target_: harness.StopAfterFirstStep}]"
     with tempfile.TemporaryDirectory() as folder:
-        stop = "trainer.callbacks=[{_target_: measure.StopAfterFirstStep}]"
-        command = [sys.executable, "-m", "digitnet.train", f"model={model}", stop, f"hydra.run.dir={folder}/run"]
+        command = harness.train_command(Path(folder) / "run", f"model={model}", callback)
         start = time.time()
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
-    return float(done.stdout.split()[-1]) - start
+        # The process imports `harness` from its working directory.
+        process = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+    return float(process.stdout.split()[-1]) - start
 
 
 def main() -> None:
-    chosen = measure.arguments(__doc__, "startup.json", repeats=5).parse_args()
+    arguments = harness.benchmark_parser(__doc__, "startup.json", repeats=5).parse_args()
     cases = {
-        "import": partial(wait, IMPORT),
-        "--help": partial(wait, HELP),
-        "first step, model=cnn": partial(first_step, "cnn"),
-        "first step, model=mlp": partial(first_step, "mlp"),
+        "import_torch_and_lightning": partial(time_command, IMPORT_COMMAND),
+        "help": partial(time_command, HELP_COMMAND),
+        "first_step_cnn": partial(time_first_step, "cnn"),
+        "first_step_mlp": partial(time_first_step, "mlp"),
     }
-    seconds = measure.interleave(cases, chosen.repeats)
-    rows = [(name, measure.ratio(seconds, name, "import")) for name in cases if name != "import"]
-    measure.show('what | time ÷ `python -c "import torch, lightning"`', rows)
-    measure.write(chosen.output, {"median ratios": dict(rows), "seconds": seconds})
+    seconds = harness.time_interleaved(cases, arguments.repeats)
+    ratios = {name: harness.median_ratio(seconds, name, "import_torch_and_lightning") for name in LABELS}
+    rows = [(LABELS[name], ratio) for name, ratio in ratios.items()]
+    harness.print_table('what | time ÷ `python -c "import torch, lightning"`', rows)
+    harness.write_result(arguments.output, {"median_ratios": ratios, "seconds": seconds})
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Times one epoch of a published recipe in Keras; needs the requirements beside this file, and nothing of digitnet.
+"""Measure one epoch of a published recipe in Keras; needs the requirements beside this file, and nothing of digitnet.
 
-    python benchmarks/keras/epoch.py cnn|mlp|cnn_dropout FOLDER      FOLDER holds the four IDX files of MNIST
+    python benchmarks/keras/epoch.py cnn|mlp|cnn_dropout FOLDER [IMAGES]
 
-Prints the seconds of the second epoch; the first compiles.
+FOLDER holds the four IDX files of MNIST; IMAGES limits the training images. The script prints the seconds of the second
+epoch, because the first one includes the compilation; it writes no file. `against_keras.py` runs it.
 """
 
 import sys
@@ -12,6 +13,9 @@ from pathlib import Path
 import keras
 import numpy as np
 from keras import layers
+
+IMAGES_HEADER, LABELS_HEADER = 16, 8  # bytes before the data of an IDX file
+BATCH_SIZE = 128
 
 RECIPES = {  # Adam, batch 128; see configs/experiment/baseline_*.yaml for what is published and what is not
     "cnn": [
@@ -27,8 +31,8 @@ RECIPES = {  # Adam, batch 128; see configs/experiment/baseline_*.yaml for what 
 RECIPES["cnn_dropout"] = [*RECIPES["cnn"], layers.Dropout(0.5)]
 
 
-class Clock(keras.callbacks.Callback):
-    """When each epoch ended."""
+class EpochClock(keras.callbacks.Callback):
+    """Record the time at the end of each epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,13 +44,15 @@ class Clock(keras.callbacks.Callback):
 
 def main() -> None:
     recipe, folder = sys.argv[1], Path(sys.argv[2])
-    images = np.frombuffer((folder / "train-images-idx3-ubyte").read_bytes()[16:], np.uint8).reshape(-1, 28, 28, 1)
-    labels = np.frombuffer((folder / "train-labels-idx1-ubyte").read_bytes()[8:], np.uint8)
+    pixels = (folder / "train-images-idx3-ubyte").read_bytes()[IMAGES_HEADER:]
+    images = np.frombuffer(pixels, np.uint8).reshape(-1, 28, 28, 1)
+    labels = np.frombuffer((folder / "train-labels-idx1-ubyte").read_bytes()[LABELS_HEADER:], np.uint8)
     limit = int(sys.argv[3]) if len(sys.argv) > 3 else len(labels)
     model = keras.Sequential([keras.Input((28, 28, 1)), *RECIPES[recipe], layers.Dense(10, activation="softmax")])
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    clock = Clock()
-    model.fit(images[:limit] / np.float32(255), labels[:limit], batch_size=128, epochs=2, verbose=0, callbacks=[clock])
+    clock = EpochClock()
+    scaled = images[:limit] / np.float32(255)
+    model.fit(scaled, labels[:limit], batch_size=BATCH_SIZE, epochs=2, verbose=0, callbacks=[clock])
     print(clock.ends[1] - clock.ends[0])
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from digitnet.models import Distillation as Distillation
     from digitnet.plots import plot_curves as plot_curves
     from digitnet.plots import plot_predictions as plot_predictions
+    from digitnet.training.callbacks import EpochLog as EpochLog
+    from digitnet.training.callbacks import RunCheckpoint as RunCheckpoint
 
 __version__ = "0.1.0"
 
@@ -22,8 +24,10 @@ _EXPORTS = {
     "CNN": "digitnet.models",
     "DigitClassifier": "digitnet.models",
     "Distillation": "digitnet.models",
+    "EpochLog": "digitnet.training.callbacks",
     "MLP": "digitnet.models",
     "MNISTDataModule": "digitnet.data",
+    "RunCheckpoint": "digitnet.training.callbacks",
     "load": "digitnet.checkpoints.pretrained",
     "plot_curves": "digitnet.plots",
     "plot_predictions": "digitnet.plots",

@@ -1,13 +1,10 @@
 """Digits are found in any picture and come out as MNIST has them, whatever the paper, the light and the pen."""
 
-import importlib.util
 import io
 import itertools
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,13 +14,13 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from skimage.measure import euler_number
 
+from benchmarks.photo_generator import generate_photographs
 from digitnet.data import mnist
 from digitnet.inference.photos.image_io import load
 from digitnet.inference.photos.normalize import THIN
 from digitnet.inference.photos.segment import Found, find_digits
 from digitnet.inference.reader import DigitReader as Reader
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 IMAGES = mnist.load("test")[0].numpy()
 LABELS = mnist.load("test")[1].numpy()
 
@@ -346,19 +343,8 @@ def test_a_broad_pen_is_made_thinner() -> None:
 # The rest
 
 
-def photographs() -> ModuleType:
-    """The benchmark, which is no part of the package."""
-    spec = importlib.util.spec_from_file_location("photographs", BENCHMARKS / "photographs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_nearly_all_photographs_are_read(readers: dict[str, Reader], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(BENCHMARKS)  # it imports a neighbour
-    files = itertools.islice(photographs().photographs("tuning"), 40)
+def test_nearly_all_photographs_are_read(readers: dict[str, Reader]) -> None:
+    files = itertools.islice(generate_photographs("tuning"), 40)
     texts = [(digit, readers["cnn"].read(Image.open(io.BytesIO(file))).text) for digit, file in files]
     assert sum(text == str(digit) for digit, text in texts) >= 37
 

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 
 from digitnet import MNISTDataModule
 from digitnet.models import DigitClassifier
-from digitnet.training import experiment
+from digitnet.training.build import build_trainer
+from digitnet.training.experiment import score_test_set
 
 LABELS = {"one_pass": "one pass", "batches_of_1000": "one pass in batches of 1,000"}
 WARM_UP_ROUNDS = 2  # the first rounds are slow
@@ -23,8 +24,8 @@ def time_trainer_test(model: DigitClassifier, data: MNISTDataModule) -> float:
     config = OmegaConf.create(
         {"_target_": "lightning.Trainer", "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
     )
-    trainer = experiment.make_trainer(config, [])
-    return float(experiment.test_figures(trainer, model, data)["test/seconds"])
+    trainer = build_trainer(config, [])
+    return float(score_test_set(trainer, model, data)["test/seconds"])
 
 
 def time_forward_pass(model: DigitClassifier, images: torch.Tensor, batch_size: int) -> float:
@@ -37,7 +38,7 @@ def main() -> None:
     arguments = harness.benchmark_parser(__doc__, "evaluation.json", repeats=15).parse_args()
     model = instantiate(harness.compose_train_config("model=cnn").model).eval()
     data = MNISTDataModule()
-    images, _ = data.part("test")
+    images, _ = data.split("test")
     cases = {
         "trainer_test": partial(time_trainer_test, model, data),
         "one_pass": partial(time_forward_pass, model, images, len(images)),

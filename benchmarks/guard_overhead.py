@@ -14,16 +14,16 @@ from typing import Any
 import harness
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from digitnet.checkpoints import checkpoint_format
+from digitnet.checkpoints import lightning_io
 from digitnet.models import DigitClassifier
-from digitnet.training import recording
+from digitnet.training.callbacks import graceful_stop
 
 DEFAULT_TRAIN_SIZE = 55_000  # the training images that remain beside the validation images
 
 GUARDS: dict[str, tuple[Any, str]] = {
-    "signal_check": (recording, "stop_asked"),
+    "signal_check": (graceful_stop, "shutdown_requested"),
     "divergence_check": (DigitClassifier, "has_diverged"),
-    "checkpoint_checksum": (checkpoint_format, "sealed"),
+    "checkpoint_checksum": (lightning_io, "append_checksum"),
     "fsync": (os, "fsync"),
     "event_file_flush": (SummaryWriter, "flush"),
 }

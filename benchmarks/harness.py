@@ -21,7 +21,8 @@ import lightning as L
 from omegaconf import DictConfig
 
 from digitnet.data import mnist
-from digitnet.training import experiment, recording
+from digitnet.environment import environment_info
+from digitnet.training.build import build_run
 
 RESULTS_DIR = Path(__file__).parent / "results"
 FULL_TRAINING_SET = 60_000
@@ -122,7 +123,7 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
 
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result | recording.surroundings(), indent=1) + "\n")
+    path.write_text(json.dumps(result | environment_info(), indent=1) + "\n")
 
 
 def compose_train_config(*overrides: str, run_dir: str | Path = "unused") -> DictConfig:
@@ -134,7 +135,7 @@ def compose_train_config(*overrides: str, run_dir: str | Path = "unused") -> Dic
 
     """
     with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
-        return hydra.compose("train", [f"folder={run_dir}", *overrides])
+        return hydra.compose("train", [f"run_dir={run_dir}", *overrides])
 
 
 def train_command(run_dir: str | Path, *overrides: str) -> list[str]:
@@ -160,9 +161,9 @@ def time_trainer_epoch(*overrides: str, epochs: int) -> float:
     """
     fixed = (f"trainer.max_epochs={epochs}", "++trainer.accelerator=cpu", "++trainer.enable_progress_bar=true")
     with tempfile.TemporaryDirectory() as run_dir:
-        data, model, trainer, recorder = experiment.build(compose_train_config(*fixed, *overrides, run_dir=run_dir))
-        trainer.fit(model, data)
-    ends = [row["seconds"] for row in recorder.rows]
+        run = build_run(compose_train_config(*fixed, *overrides, run_dir=run_dir))
+        run.trainer.fit(run.model, run.data)
+    ends = [record["seconds"] for record in run.epoch_log.history]
     return (ends[-1] - ends[0]) / (epochs - 1)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import harness
 
-from digitnet.training.recording import read_csv
+from digitnet.training.run_dir import read_metrics_csv
 
 MODELS = ("cnn", "mlp")
 BATCH_SIZES = (64, 128, 256, 512, 1024, 2048)
@@ -49,7 +49,7 @@ def train(model: str, threads: int, overrides: tuple[str, ...]) -> Cost:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
-        first, second = (row["seconds"] for row in read_csv(run_dir / "metrics.csv"))
+        first, second = (row["seconds"] for row in read_metrics_csv(run_dir / "metrics.csv"))
     # Linux reports the peak in KiB, macOS in bytes.
     return Cost(second - first, usage.ru_maxrss / (MIB // KIB if sys.platform == "linux" else MIB))
 

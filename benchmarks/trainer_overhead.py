@@ -21,8 +21,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import MNIST
 from torchvision.transforms import ToTensor
 
-from digitnet import MLP
-from digitnet.training import recording
+from digitnet import MLP, EpochLog, RunCheckpoint
 
 PLAIN_BATCH_SIZE = 128
 PLAIN = ("model=mlp", "data.augmentation=null", f"data.batch_size={PLAIN_BATCH_SIZE}")
@@ -40,7 +39,7 @@ def time_loop_epoch(*overrides: str, epochs: int) -> float:
     settings = config.optimizer
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     model.total_steps = len(batches) * epochs
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, model.rate_at)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, model.lr_factor)
     ends = []
     for epoch in range(epochs):
         batches.set_epoch(epoch)
@@ -67,16 +66,16 @@ def time_dataloader_epoch(root: Path, workers: int, max_batches: int | None) -> 
         images, batch_size=PLAIN_BATCH_SIZE, shuffle=True, num_workers=workers, persistent_workers=workers > 0
     )
     with tempfile.TemporaryDirectory() as folder:
-        recorder = recording.Recorder(Path(folder))
+        epoch_log = EpochLog()
         trainer = L.Trainer(
             max_epochs=2,
             accelerator="cpu",
             default_root_dir=folder,
-            callbacks=[recorder],
+            callbacks=[epoch_log, RunCheckpoint(Path(folder), epoch_log)],
             limit_train_batches=max_batches,
         )
         trainer.fit(MLP(), loader)
-    first, second = (row["seconds"] for row in recorder.rows)
+    first, second = (record["seconds"] for record in epoch_log.history)
     return second - first
 
 

@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 
 from digitnet import DigitClassifier, MNISTDataModule
 from digitnet.cli.override_validation import check_types
-from digitnet.training import experiment
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CHOICES = sorted(str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.glob("*/*.yaml"))
@@ -29,7 +28,7 @@ def compose(tmp_path: Path, *overrides: str) -> Parts:
     with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
         config = hydra.compose("train", [*overrides, f"run_dir={tmp_path}"])
     check_types(config)
-    return Parts(*experiment.build(config)[:3])
+    return Parts(*build.build_run(config)[:3])
 
 
 @pytest.mark.parametrize("choice", CHOICES)

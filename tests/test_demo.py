@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw
 
 from digitnet import demo
 from digitnet.data import mnist
-from digitnet.inference.reader import Reader
+from digitnet.inference.reader import DigitReader
 from tests.conftest import spawn
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -377,11 +377,11 @@ def test_a_port_that_cannot_be_had_is_named(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def readers() -> dict[str, Reader]:
-    return {"CNN": Reader("cnn"), "<own>": Reader("mlp")}
+def readers() -> dict[str, DigitReader]:
+    return {"CNN": DigitReader("cnn"), "<own>": DigitReader("mlp")}
 
 
-def test_an_answer_is_html_without_a_browser(readers: dict[str, Reader]) -> None:
+def test_an_answer_is_html_without_a_browser(readers: dict[str, DigitReader]) -> None:
     picture = Image.new("L", (400, 300), 255)
     ImageDraw.Draw(picture).line([(210, 60), (190, 240)], fill=0, width=15)
     told = demo.answer(readers, url(png(picture)))
@@ -391,7 +391,7 @@ def test_an_answer_is_html_without_a_browser(readers: dict[str, Reader]) -> None
 
 
 @pytest.mark.parametrize("picture", ["", "data:,", "data:image/png;base64,aGFsbG8="])
-def test_what_no_browser_would_send_gets_a_line(readers: dict[str, Reader], picture: str) -> None:
+def test_what_no_browser_would_send_gets_a_line(readers: dict[str, DigitReader], picture: str) -> None:
     assert demo.answer(readers, picture).startswith('<p role="alert">The picture')
 
 

@@ -25,7 +25,7 @@ from digitnet.checkpoints import pretrained
 from digitnet.data import mnist
 from digitnet.errors import UsageError
 from digitnet.inference import reader as reading
-from digitnet.inference.reader import Reader
+from digitnet.inference.reader import DigitReader
 from tests.conftest import Run
 from tests.faults.test_checkpoints import GADGETS, torch_saved
 from tests.test_package import imported_by
@@ -37,8 +37,8 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes 
 
 
 @pytest.fixture(scope="session")
-def reader() -> Reader:
-    return Reader("cnn")
+def reader() -> DigitReader:
+    return DigitReader("cnn")
 
 
 def picture(number: int) -> Image.Image:
@@ -355,7 +355,7 @@ def test_another_model_can_be_asked(option: tuple[str, str], run: Run, tmp_path:
     (other,), (usual,) = (json.loads(done.out) for done in outcomes)
     assert other["probabilities"] != usual["probabilities"]
     model = pretrained.load("mlp" if option[1] == "mlp" else GOLDEN)
-    assert other["probabilities"] == list(Reader(model).read(tmp_path / "x.png").digits[0].probabilities)
+    assert other["probabilities"] == list(DigitReader(model).read(tmp_path / "x.png").digits[0].probabilities)
 
 
 @pytest.mark.parametrize("gadget", ["os.system", "many neurons", "legacy tar"])
@@ -406,18 +406,18 @@ def test_a_blank_picture_has_no_digit(tone: int, run: Run, tmp_path: Path) -> No
     assert "no digit" in done.out
 
 
-def test_most_scribbles_are_answered_with_not_sure(reader: Reader) -> None:
+def test_most_scribbles_are_answered_with_not_sure(reader: DigitReader) -> None:
     answers = [reader.read(scribble(seed)).answer for seed in range(20)]
     assert sum(answer in ("not sure", "no digit") for answer in answers) >= 12
 
 
-def test_noise_is_answered_with_no_digit(reader: Reader) -> None:
+def test_noise_is_answered_with_no_digit(reader: DigitReader) -> None:
     for seed in range(20):
         noise = np.random.default_rng(seed).integers(0, 256, (200, 200), dtype=np.uint8)
         assert reader.read(noise).answer in ("not sure", "no digit")
 
 
-def test_what_is_not_sure_is_shown_with_its_best_guess(run: Run, tmp_path: Path, reader: Reader) -> None:
+def test_what_is_not_sure_is_shown_with_its_best_guess(run: Run, tmp_path: Path, reader: DigitReader) -> None:
     scribble(next(seed for seed in range(99) if reader.read(scribble(seed)).answer == "not sure")).save(
         tmp_path / "x.png"
     )
@@ -433,7 +433,7 @@ def test_what_is_not_sure_is_shown_with_its_best_guess(run: Run, tmp_path: Path,
 
 @pytest.mark.parametrize("name", ["cnn", "mlp"])
 def test_a_shipped_network_is_as_sure_of_new_digits_as_it_may_be(name: str) -> None:
-    one, (images, labels) = Reader(name), mnist.load("test")
+    one, (images, labels) = DigitReader(name), mnist.load("test")
     logits = one.logits(images)
     chances, chosen = one.calibrated(logits).max(dim=1)
     sure = (chances >= reading.SURE) & (logits.logsumexp(dim=1) >= one.familiar)
@@ -443,15 +443,15 @@ def test_a_shipped_network_is_as_sure_of_new_digits_as_it_may_be(name: str) -> N
 
 
 def test_a_network_is_too_sure_of_the_images_that_it_was_trained_on() -> None:
-    one = Reader("mlp")
-    assert one.calibrate()["temperature"] < one.temperature
+    one = DigitReader("mlp")
+    assert one.fit_calibration()["temperature"] < one.temperature
 
 
 def test_a_network_of_ones_own_is_calibrated_when_it_is_read_with() -> None:
     model = digitnet.load("mlp")
     model.calibration = None
-    one = Reader(model)
-    assert {"temperature": one.temperature, "energy": one.familiar} == one.calibrate()
+    one = DigitReader(model)
+    assert {"temperature": one.temperature, "energy": one.familiar} == one.fit_calibration()
 
 
 # In Python
@@ -491,7 +491,7 @@ def test_a_second_picture_needs_no_second_model(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_many_files_get_the_answers_that_each_gets_alone(
-    reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reader: DigitReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [write(tmp_path / f"{number}.png", number) for number in range(80)]
     paths[13].write_bytes(b"no picture")

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from scipy.stats import t
 
-from digitnet.training.recording import read_csv
+from digitnet.training.run_dir import read_metrics_csv
 
 HEADER = "what | n | test accuracy % | 95 % interval | test loss | val accuracy % | epochs × seconds each | threads"
 PER_RUN_OVERRIDES = ("seed=", "test=", "resume=", "hydra.")  # prefixes of what differs between the runs of a sweep
@@ -41,7 +41,7 @@ def aggregate_sweep(sweep: Path) -> dict[str, Any]:
 
 def _read_run(run_dir: Path) -> dict[str, Any]:
     """Return the final metrics of a run, the number of its epochs and the median seconds per epoch."""
-    ends = [row["seconds"] for row in read_csv(run_dir / "metrics.csv")]
+    ends = [row["seconds"] for row in read_metrics_csv(run_dir / "metrics.csv")]
     # The median, because other processes may use the machine during a part of a run.
     epoch = statistics.median(end - start for start, end in zip([0.0, *ends], ends, strict=False))
     return json.loads((run_dir / "metrics.json").read_text()) | {"epochs": len(ends), "seconds_per_epoch": epoch}

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from digitnet.checkpoints import checkpoint_format, pretrained
-from digitnet.inference.reader import Reader
+from digitnet.inference.reader import DigitReader
 from digitnet.models import DigitClassifier
-from digitnet.train import recorded_overrides
+from digitnet.training.resume import read_overrides
 from tools.aggregate_seeds import aggregate_sweep
 
 DATA = "MNIST, all 60,000 training images; the 10,000 test images chose nothing (LeCun, Cortes, Burges; NIST)"
@@ -80,9 +80,12 @@ def measure_calibration(run_dir: Path, overrides: list[str]) -> dict[str, Any]:
         The calibration, and under `reproduce` the command that repeats the run.
 
     """
-    measured = Reader(checkpoint_format.restore(run_dir / "checkpoints" / "last.ckpt")).calibrate()
+    measured = DigitReader(
+        checkpoint_format.load_checkpoint_model(run_dir / "checkpoints" / "last.ckpt")
+    ).fit_calibration()
     recipe = [override for override in overrides if not override.startswith(("test=", "hydra."))]
-    return measured | {"reproduce": f"python -m digitnet.train {' '.join(recipe)}"}
+    calibration = {"temperature": measured.temperature, "energy": measured.energy_threshold}
+    return calibration | {"reproduce": f"python -m digitnet.train {' '.join(recipe)}"}
 
 
 def publish(model: DigitClassifier, name: str, card: dict[str, Any]) -> None:
@@ -94,8 +97,8 @@ def publish(model: DigitClassifier, name: str, card: dict[str, Any]) -> None:
         card: Entries of the card beside the description of the model.
 
     """
-    path = pretrained.FOLDER / f"{name}.safetensors"
-    pretrained.write(path, pretrained.pack(model), pretrained.describe(model) | card)
+    path = pretrained.PRETRAINED_DIR / f"{name}.safetensors"
+    pretrained.save_with_card(path, pretrained.serialize(model), pretrained.model_metadata(model) | card)
 
 
 def main() -> None:
@@ -108,7 +111,7 @@ def main() -> None:
     seed = arguments.seed if is_teacher else min(run["seed"] for run in sweep["runs"])
     calibration = None
     if arguments.calibration:
-        overrides = [override.lstrip("+") for override in recorded_overrides(arguments.calibration, "calibration")]
+        overrides = [override.lstrip("+") for override in read_overrides(arguments.calibration, "calibration")]
         if not {*sweep["overrides"], HELD_OUT} <= set(overrides):
             parser.error(f"{arguments.calibration} must be a run of: {' '.join(sweep['overrides'])} {HELD_OUT}")
         calibration = measure_calibration(arguments.calibration, overrides)

@@ -12,7 +12,7 @@ import torch
 
 from digitnet import train
 from digitnet.checkpoints import pretrained
-from digitnet.inference.reader import Reader
+from digitnet.inference.reader import DigitReader
 from tests.conftest import FAST, Run
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +74,7 @@ def test_weights_are_published_with_the_calibration_of_a_run_that_held_out_the_v
     calibration = pretrained.load("mlp").calibration
     assert calibration is not None
     assert calibration["reproduce"] == "python -m digitnet.train model=mlp debug=fast seed=2 data.val_size=5000"
-    assert calibration == calibration | Reader("held_out/checkpoints/last.ckpt").calibrate()
+    assert calibration == calibration | DigitReader("held_out/checkpoints/last.ckpt").fit_calibration()
 
 
 def test_a_teacher_is_published_by_its_seed_and_without_a_calibration(

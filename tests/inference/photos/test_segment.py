@@ -19,7 +19,7 @@ from digitnet.data import mnist
 from digitnet.inference.photos.image_io import load
 from digitnet.inference.photos.normalize import THIN
 from digitnet.inference.photos.segment import Found, find_digits
-from digitnet.inference.reader import DigitReader as Reader
+from digitnet.inference.reader import DigitReader as DigitReader
 
 IMAGES = mnist.load("test")[0].numpy()
 LABELS = mnist.load("test")[1].numpy()
@@ -30,8 +30,8 @@ Array = np.ndarray[Any, Any]
 
 
 @pytest.fixture(scope="session")
-def readers() -> dict[str, Reader]:
-    return {name: Reader(name) for name in ("cnn", "mlp")}
+def readers() -> dict[str, DigitReader]:
+    return {name: DigitReader(name) for name in ("cnn", "mlp")}
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def found() -> list[list[Found]]:
     return [find_digits(load(image)) for image in IMAGES[:2000]]
 
 
-def read(reader: Reader, picture: Any) -> str:
+def read(reader: DigitReader, picture: Any) -> str:
     """The digits that are most probable, sure or not."""
     return "".join(str(each.label) for each in reader.read(picture).digits)
 
@@ -125,7 +125,7 @@ def test_mnist_comes_back_as_it_was(found: list[list[Found]]) -> None:
     assert sum(map(same, IMAGES[:500], found[:500])) >= 0.88 * 500
 
 
-def right(reader: Reader, found: list[list[Found]]) -> int:
+def right(reader: DigitReader, found: list[list[Found]]) -> int:
     """How many are read right: a picture with not exactly one digit is not."""
     images = torch.from_numpy(np.stack([digits[0].image for digits in found]))
     predicted = reader.logits(images).argmax(dim=1).numpy()
@@ -133,17 +133,19 @@ def right(reader: Reader, found: list[list[Found]]) -> int:
     return int((alone & (predicted == LABELS[: len(found)])).sum())
 
 
-def right_at_once(reader: Reader, count: int) -> int:
+def right_at_once(reader: DigitReader, count: int) -> int:
     return int((reader.logits(torch.from_numpy(IMAGES[:count])).argmax(dim=1).numpy() == LABELS[:count]).sum())
 
 
 @pytest.mark.parametrize("name", ["cnn", "mlp"])
-def test_hardly_any_digit_is_lost_on_the_way(name: str, readers: dict[str, Reader], found: list[list[Found]]) -> None:
+def test_hardly_any_digit_is_lost_on_the_way(
+    name: str, readers: dict[str, DigitReader], found: list[list[Found]]
+) -> None:
     assert right_at_once(readers[name], 2000) - right(readers[name], found) <= 2 * LOST * 2000  # the sample is small
 
 
 @pytest.mark.slow
-def test_hardly_any_digit_of_all_is_lost_on_the_way(readers: dict[str, Reader]) -> None:
+def test_hardly_any_digit_of_all_is_lost_on_the_way(readers: dict[str, DigitReader]) -> None:
     found = [find_digits(load(image)) for image in IMAGES]
     assert all(found)
     assert sum(map(same, IMAGES, found)) >= 0.88 * len(IMAGES)
@@ -185,13 +187,13 @@ TWINS: dict[str, Callable[[int], Any]] = {
 
 
 @pytest.mark.parametrize("twin", TWINS)
-def test_a_digit_is_the_same_whatever_it_is_written_on(twin: str, readers: dict[str, Reader]) -> None:
+def test_a_digit_is_the_same_whatever_it_is_written_on(twin: str, readers: dict[str, DigitReader]) -> None:
     for number in range(50):
         assert read(readers["cnn"], TWINS[twin](number)) == read(readers["cnn"], IMAGES[number])
 
 
 @pytest.mark.parametrize("side", [200, 400])
-def test_the_light_does_not_change_what_is_read(side: int, readers: dict[str, Reader]) -> None:
+def test_the_light_does_not_change_what_is_read(side: int, readers: dict[str, DigitReader]) -> None:
     same = 0
     for number in range(50):
         top, left = np.random.default_rng(number).integers(0, side - 140, 2)
@@ -200,7 +202,7 @@ def test_the_light_does_not_change_what_is_read(side: int, readers: dict[str, Re
     assert same >= 49
 
 
-def test_a_digit_that_fills_the_picture_is_read_whole(readers: dict[str, Reader]) -> None:
+def test_a_digit_that_fills_the_picture_is_read_whole(readers: dict[str, DigitReader]) -> None:
     """Its strokes are not taken for lines of the paper, though they run through the picture from end to end."""
     right = 0
     for number in range(50):
@@ -213,7 +215,7 @@ def test_a_digit_that_fills_the_picture_is_read_whole(readers: dict[str, Reader]
 # Several
 
 
-def test_a_row_is_read_from_left_to_right(readers: dict[str, Reader]) -> None:
+def test_a_row_is_read_from_left_to_right(readers: dict[str, DigitReader]) -> None:
     right = sum(
         read(readers["cnn"], 255 - row(range(first, first + 5))) == "".join(map(str, LABELS[first : first + 5]))
         for first in range(0, 100, 5)
@@ -221,7 +223,7 @@ def test_a_row_is_read_from_left_to_right(readers: dict[str, Reader]) -> None:
     assert right >= 19
 
 
-def test_two_rows_are_read_one_after_the_other(readers: dict[str, Reader]) -> None:
+def test_two_rows_are_read_one_after_the_other(readers: dict[str, DigitReader]) -> None:
     right = 0
     for first in range(0, 120, 6):
         rows = np.vstack([row(range(first, first + 3)), row(range(first + 3, first + 6))])
@@ -229,7 +231,7 @@ def test_two_rows_are_read_one_after_the_other(readers: dict[str, Reader]) -> No
     assert right >= 19
 
 
-def test_a_row_that_runs_downhill_is_one_row(readers: dict[str, Reader]) -> None:
+def test_a_row_that_runs_downhill_is_one_row(readers: dict[str, DigitReader]) -> None:
     placed = [(ink(number, 3), 10 + 14 * number, 10 + 100 * number) for number in range(4)]
     assert read(readers["cnn"], 255 - page(200, 420, *placed)) == "7210"
 
@@ -257,7 +259,9 @@ DECORATIONS: dict[str, Callable[[ImageDraw.ImageDraw], Any]] = {
 
 @pytest.mark.parametrize("what", DECORATIONS)
 @pytest.mark.parametrize("photographed", [False, True], ids=["drawn", "photographed"])
-def test_what_is_drawn_around_a_digit_is_not_read(what: str, photographed: bool, readers: dict[str, Reader]) -> None:
+def test_what_is_drawn_around_a_digit_is_not_read(
+    what: str, photographed: bool, readers: dict[str, DigitReader]
+) -> None:
     for number in range(20):
         picture = drawn_on(number, DECORATIONS[what])
         picture = lit(picture, number) if photographed else 255 - picture
@@ -265,17 +269,17 @@ def test_what_is_drawn_around_a_digit_is_not_read(what: str, photographed: bool,
 
 
 @pytest.mark.parametrize("lines", [rules, lambda draw: rules(draw, 16), grid], ids=["ruled", "slanted", "grid"])
-def test_lines_of_the_paper_are_not_read(lines: Callable[..., Any], readers: dict[str, Reader]) -> None:
+def test_lines_of_the_paper_are_not_read(lines: Callable[..., Any], readers: dict[str, DigitReader]) -> None:
     for number in range(20):
         assert read(readers["cnn"], lit(drawn_on(number, lines), number)) == str(LABELS[number]), number
 
 
-def test_lines_that_could_not_be_told_from_ink_lead_to_no_wrong_answer(readers: dict[str, Reader]) -> None:
+def test_lines_that_could_not_be_told_from_ink_lead_to_no_wrong_answer(readers: dict[str, DigitReader]) -> None:
     answers = [readers["cnn"].read(255 - drawn_on(number, grid)).summary for number in range(20)]
     assert all(answer in ("not sure", "no digit", str(LABELS[number])) for number, answer in enumerate(answers))
 
 
-def test_a_sheet_on_a_dark_table_is_looked_at_without_the_table(readers: dict[str, Reader]) -> None:
+def test_a_sheet_on_a_dark_table_is_looked_at_without_the_table(readers: dict[str, DigitReader]) -> None:
     for number in range(10):
         table = np.random.default_rng(number).normal(40, 4, (400, 480))
         table[50:350, 110:370] = 235 * (1 - 0.9 * page(300, 260, (ink(number, 5), 80, 60)) / 255)
@@ -343,7 +347,7 @@ def test_a_broad_pen_is_made_thinner() -> None:
 # The rest
 
 
-def test_nearly_all_photographs_are_read(readers: dict[str, Reader]) -> None:
+def test_nearly_all_photographs_are_read(readers: dict[str, DigitReader]) -> None:
     files = itertools.islice(generate_photographs("tuning"), 40)
     texts = [(digit, readers["cnn"].read(Image.open(io.BytesIO(file))).text) for digit, file in files]
     assert sum(text == str(digit) for digit, text in texts) >= 37

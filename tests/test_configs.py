@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from digitnet import DigitClassifier, MNISTDataModule
 from digitnet.cli.override_validation import check_types
+from digitnet.training.build import build_run
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CHOICES = sorted(str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.glob("*/*.yaml"))
@@ -28,7 +29,8 @@ def compose(tmp_path: Path, *overrides: str) -> Parts:
     with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
         config = hydra.compose("train", [*overrides, f"run_dir={tmp_path}"])
     check_types(config)
-    return Parts(*build.build_run(config)[:3])
+    built = build_run(config)
+    return Parts(built.data, built.model, built.trainer)
 
 
 @pytest.mark.parametrize("choice", CHOICES)

@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[1]
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     """Run the import linter on a copy of the package, not on the installed one."""
-    code = "import sys; sys.path.insert(0, 'src'); from importlinter.cli import lint_imports_command; lint_imports_command()"
-    command = [sys.executable, "-c", code, "--no-cache"]
+    lint = "import sys; sys.path.insert(0, 'src'); from importlinter.cli import lint_imports_command as lint; lint()"
+    command = [sys.executable, "-c", lint, "--no-cache"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 

@@ -15,7 +15,8 @@ from tests.conftest import Run
 GOLDEN_RUN = Path(__file__).parents[1] / "golden" / "0.1.0-run"
 # The run in GOLDEN_RUN, under today's names. It was stopped after 12 of 24 steps, in the second of three epochs.
 SAME_RUN = (
-    "model=cnn", "model.channels=[4]", "model.kernel_size=5", "model.stride=4", "model.pool_size=1", "model.dropout=0.5",
+    "model=cnn", "model.channels=[4]", "model.kernel_size=5", "model.stride=4", "model.pool_size=1",
+    "model.dropout=0.5",
     "weight_averaging=ema", "weight_averaging.decay=0.9", "distillation=cnn", "distillation.alpha=0.5",
     "schedule.name=linear", "schedule.warmup_fraction=0.3", "trainer.max_epochs=3", "trainer.log_every_n_steps=1",
     "data.train_size=512", "data.val_size=500", "data.batch_size=64", "test=false",

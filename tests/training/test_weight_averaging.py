@@ -9,8 +9,10 @@ from digitnet import evaluate, train
 from digitnet.checkpoints import checkpoint_format
 from tests.conftest import SLIM, Run
 
-SMALL = (*SLIM, "weight_averaging=ema", "weight_averaging.decay=0.9", "trainer.max_epochs=2", "trainer.log_every_n_steps=1",
-         "data.train_size=2000", "data.val_size=500")  # fmt: skip
+SMALL = (
+    *SLIM, "weight_averaging=ema", "weight_averaging.decay=0.9", "trainer.max_epochs=2", "trainer.log_every_n_steps=1",
+    "data.train_size=2000", "data.val_size=500",
+)  # fmt: skip
 
 
 def test_weights_and_batch_norm_figures_are_averaged(run: Run, tmp_path: Path) -> None:

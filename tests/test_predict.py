@@ -26,12 +26,13 @@ from digitnet.data import mnist
 from digitnet.errors import UsageError
 from digitnet.inference import reader as reading
 from digitnet.inference.reader import Reader
+from digitnet.models import Calibration
 from tests.conftest import Run
 from tests.faults.test_checkpoints import GADGETS, torch_saved
 from tests.test_package import imported_by
 
 GOLDEN = Path(__file__).parent / "golden" / "0.1.0-cnn.ckpt"
-IMAGES, LABELS = mnist.load("test")
+IMAGES, LABELS = mnist.load_mnist("test")
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes only there")
 
@@ -433,7 +434,7 @@ def test_what_is_not_sure_is_shown_with_its_best_guess(run: Run, tmp_path: Path,
 
 @pytest.mark.parametrize("name", ["cnn", "mlp"])
 def test_a_shipped_network_is_as_sure_of_new_digits_as_it_may_be(name: str) -> None:
-    one, (images, labels) = Reader(name), mnist.load("test")
+    one, (images, labels) = Reader(name), mnist.load_mnist("test")
     logits = one.logits(images)
     chances, chosen = one.calibrated(logits).max(dim=1)
     sure = (chances >= reading.SURE) & (logits.logsumexp(dim=1) >= one.familiar)
@@ -444,14 +445,14 @@ def test_a_shipped_network_is_as_sure_of_new_digits_as_it_may_be(name: str) -> N
 
 def test_a_network_is_too_sure_of_the_images_that_it_was_trained_on() -> None:
     one = Reader("mlp")
-    assert one.calibrate()["temperature"] < one.temperature
+    assert one.calibrate().temperature < one.temperature
 
 
 def test_a_network_of_ones_own_is_calibrated_when_it_is_read_with() -> None:
     model = digitnet.load("mlp")
     model.calibration = None
     one = Reader(model)
-    assert {"temperature": one.temperature, "energy": one.familiar} == one.calibrate()
+    assert Calibration(one.temperature, one.familiar) == one.calibrate()
 
 
 # In Python

@@ -12,7 +12,7 @@ from digitnet.errors import check_argument
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from digitnet.models import DigitClassifier
+    from digitnet.models import DigitModule
 
 SAMPLES = 8  # digits a row in samples.png
 
@@ -47,7 +47,7 @@ def task(config: DictConfig) -> None:
     figures = experiment.test_figures(trainer, model, data)
     if not trainer.is_global_zero:
         return
-    outcome = {"checkpoints": [str(path) for path in paths], "model": type(model).__name__, "tta": config.tta}
+    outcome = {"checkpoints": [str(path) for path in paths], "model": model.architecture, "tta": config.tta}
     outcome |= figures | recording.surroundings()
     if config.json == "-":
         print(recording.to_json(outcome), end="")
@@ -56,12 +56,12 @@ def task(config: DictConfig) -> None:
     if config.json not in (None, "-"):
         checkpoint_format.write(Path(config.json), recording.to_json(outcome).encode())
     if config.plots:
-        draw_samples(Path(config.plots), config.seed, model.cpu(), *data.part("test"))
+        draw_samples(Path(config.plots), config.seed, model.cpu(), *data.split("test"))
         if len(paths) == 1 and paths[0].suffix != ".safetensors":  # one run, one curve
             draw_curves(Path(config.plots), paths[0])
 
 
-def assemble(config: DictConfig) -> "DigitClassifier":
+def assemble(config: DictConfig) -> "DigitModule":
     """The model to score. Raises UsageError if there is none."""
     from digitnet.checkpoints import pretrained
 
@@ -69,7 +69,7 @@ def assemble(config: DictConfig) -> "DigitClassifier":
     return pretrained.load_ensemble(config.run, config.tta)
 
 
-def draw_samples(folder: Path, seed: int, model: "DigitClassifier", images: "Tensor", labels: "Tensor") -> None:
+def draw_samples(folder: Path, seed: int, model: "DigitModule", images: "Tensor", labels: "Tensor") -> None:
     """samples.png: the first digits of the test set above random ones."""
     import torch
 

@@ -51,7 +51,7 @@ def task(options: Namespace) -> None:
     from digitnet.data import mnist
     from digitnet.training import recording
 
-    model, (images, labels) = pretrained.load(options.run), mnist.load("test")
+    model, (images, labels) = pretrained.load(options.run), mnist.load_mnist("test")
     with torch.inference_mode():  # all images at once take twice the time, and half of it goes into getting the memory
         logits = torch.cat([model(part) for part in torch.split(images, 500)])
     figures = {

@@ -188,7 +188,7 @@ def read_test_digits(options: Namespace) -> None:
     from digitnet.data import mnist
     from digitnet.inference.reader import Reader
 
-    images, labels = mnist.load("test")
+    images, labels = mnist.load_mnist("test")
     chosen = torch.randperm(len(images))[: options.test_digits]
     probabilities = Reader(options.run or options.model).probabilities(images[chosen])
     rows = []

@@ -21,9 +21,9 @@ PLACES = {
     "set-up": ("digitnet.data.datamodule:MNISTDataModule.prepare_data", 1),
     "fit's set-up": ("digitnet.training.callbacks.tensorboard:TensorBoardReport.setup", 1),
     "train": ("digitnet.models.classifier:DigitClassifier.training_step", 12),
-    "validation": ("digitnet.models.classifier:DigitClassifier.validation_step", 2),
+    "validation": ("digitnet.models.module:DigitModule.validation_step", 2),
     "save": ("digitnet.checkpoints.checkpoint_format:sealed", 2),
-    "test": ("digitnet.models.classifier:DigitClassifier.test_step", 3),
+    "test": ("digitnet.models.module:DigitModule.test_step", 3),
     "outcome": ("digitnet.training.recording:to_json", 1),
 }
 SENT = {"SIGTERM": (15,), "SIGINT": (2,), "SIGTERM twice": (15, 15), "SIGINT, SIGTERM": (2, 15)}

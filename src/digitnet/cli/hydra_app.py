@@ -159,11 +159,11 @@ def compose_checked(name: str, texts: list[str], groups: list[str], extra: list[
         check_key(override.key_or_group, base, groups)
     forced = [f"++{override.input_line}" for override in values]
     config = hydra.compose(name, shaping + forced + extra, return_hydra_config=True)
-    if "folder" in config:  # as it will be
+    if "run_dir" in config:  # as it will be
         config.hydra.job.num = number
         in_sweep = config.hydra.mode == RunMode.MULTIRUN
         sweep = config.hydra.sweep
-        config.folder = f"{sweep.dir}/{sweep.subdir}" if in_sweep else config.hydra.run.dir
+        config.run_dir = f"{sweep.dir}/{sweep.subdir}" if in_sweep else config.hydra.run.dir
     check_types(config)
     ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     check_targets(OmegaConf.to_container(ours, resolve=True))

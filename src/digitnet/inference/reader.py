@@ -18,7 +18,7 @@ from digitnet.errors import UsageError
 from digitnet.inference.photos.image_io import load
 from digitnet.inference.photos.parallel import look_at
 from digitnet.inference.photos.segment import Box, Found, find_digits
-from digitnet.models import DigitClassifier
+from digitnet.models import Calibration, DigitModule
 
 SURE = 0.5  # probable: more than all the others together
 STRANGE = 0.01  # of the validation digits look no more like a digit than what is called not sure
@@ -74,21 +74,21 @@ class Reading:
 class Reader:
     """Reads pictures with one model: "cnn" or "mlp" as they come with the package, a run folder, a checkpoint."""
 
-    def __init__(self, model: str | Path | DigitClassifier = "cnn") -> None:
-        self.model = model if isinstance(model, DigitClassifier) else pretrained.load(model)
+    def __init__(self, model: str | Path | DigitModule = "cnn") -> None:
+        self.model = model if isinstance(model, DigitModule) else pretrained.load(model)
         calibration = self.model.calibration or self.calibrate()
-        self.temperature, self.familiar = calibration["temperature"], calibration["energy"]
+        self.temperature, self.familiar = calibration.temperature, calibration.energy_threshold
 
-    def calibrate(self) -> dict[str, float]:
+    def calibrate(self) -> Calibration:
         """The temperature of Guo et al., 2017, and the least energy score (Liu et al., 2020) of what is like a digit.
 
         By the validation images of the default split: a network that was trained on them comes out too sure.
         """
-        images, labels = MNISTDataModule().part("val")
+        images, labels = MNISTDataModule().split("val")
         logits = self.logits(images)
         losses = torch.stack([F.cross_entropy(logits / temperature, labels) for temperature in TEMPERATURES])
         energy = logits.logsumexp(dim=1).quantile(STRANGE)
-        return {"temperature": float(TEMPERATURES[losses.argmin()]), "energy": float(energy)}
+        return Calibration(float(TEMPERATURES[losses.argmin()]), float(energy))
 
     def read(self, source: Any) -> Reading:
         """Of a path, a PIL image or an array. Raises UsageError for what is no picture."""
@@ -141,6 +141,6 @@ def reader_of(model: str | Path) -> Reader:
     return Reader(model)
 
 
-def read(source: Any, model: str | Path | DigitClassifier = "cnn") -> Reading:
+def read(source: Any, model: str | Path | DigitModule = "cnn") -> Reading:
     """The digits in one picture; a second picture needs no second start."""
-    return (Reader(model) if isinstance(model, DigitClassifier) else reader_of(model)).read(source)
+    return (Reader(model) if isinstance(model, DigitModule) else reader_of(model)).read(source)

@@ -72,7 +72,7 @@ def time_prediction(predict: Predict, images: torch.Tensor, calls: int) -> float
 
 def measure(models: list[str], repeats: int) -> tuple[dict[str, int], harness.Seconds]:
     """Return the bytes of all files and the seconds of all cases."""
-    images, _ = mnist.load("test")
+    images, _ = mnist.load_mnist("test")
     sizes: dict[str, int] = {}
     cases: dict[str, Callable[[], float]] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -37,7 +37,6 @@ def benchmark_parser(doc: str | None, result_file: str, repeats: int) -> argpars
         doc: The docstring of the script. Its first paragraph becomes the description in the help text.
         result_file: Name of the result file in `benchmarks/results`, the default of `--output`.
         repeats: Default of `--repeats`.
-
     """
     parser = argparse.ArgumentParser(description=(doc or "").partition("\n\n")[0])
     parser.add_argument("--repeats", type=int, default=repeats, help="measurements of each case (default: %(default)s)")
@@ -51,7 +50,6 @@ def add_train_size(parser: argparse.ArgumentParser, default: int | None) -> None
     Args:
         parser: The parser of the benchmark.
         default: Number of training images of the real measurement; None leaves the number to the configuration.
-
     """
     parser.add_argument("--train-size", type=int, default=default, help="train on fewer images to try the benchmark")
 
@@ -61,7 +59,6 @@ def time_call(call: Callable[[], object]) -> float:
 
     Args:
         call: The function to call, without arguments.
-
     """
     start = time.perf_counter()
     call()
@@ -79,7 +76,6 @@ def time_interleaved(cases: Mapping[str, Callable[[], float]], repeats: int) -> 
 
     Returns:
         The seconds of each case, in the order of the rounds.
-
     """
     seconds: Seconds = {name: [] for name in cases}
     for _ in range(repeats):
@@ -96,7 +92,6 @@ def median_ratio(seconds: Seconds, numerator: str, denominator: str) -> float:
         seconds: The result of `time_interleaved`.
         numerator: Name of the case to divide.
         denominator: Name of the case to divide by.
-
     """
     return statistics.median(a / b for a, b in zip(seconds[numerator], seconds[denominator], strict=True))
 
@@ -107,7 +102,6 @@ def print_table(header: str, rows: list[tuple[Any, ...]]) -> None:
     Args:
         header: The column titles, separated by " | ".
         rows: The cells of each row. Floats are printed with two decimals.
-
     """
     print(f"| {header} |\n|{'---|' * len(header.split(' | '))}")
     for row in rows:
@@ -120,7 +114,6 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
     Args:
         path: The file to write. Missing parent directories are created.
         result: What the benchmark measured. Keys are in snake_case.
-
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result | environment_info(), indent=1) + "\n")
@@ -132,7 +125,6 @@ def compose_train_config(*overrides: str, run_dir: str | Path = "unused") -> Dic
     Args:
         *overrides: Hydra overrides, for example "model=mlp".
         run_dir: The run directory. The default is for callers that do not train through the Trainer.
-
     """
     with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
         return hydra.compose("train", [f"run_dir={run_dir}", *overrides])
@@ -144,7 +136,6 @@ def train_command(run_dir: str | Path, *overrides: str) -> list[str]:
     Args:
         run_dir: The run directory.
         *overrides: Hydra overrides, for example "model=mlp".
-
     """
     return [sys.executable, "-m", "digitnet.train", *overrides, f"hydra.run.dir={run_dir}"]
 
@@ -157,7 +148,6 @@ def time_trainer_epoch(*overrides: str, epochs: int) -> float:
     Args:
         *overrides: Hydra overrides, for example "model=mlp".
         epochs: Number of epochs to train, at least 2.
-
     """
     fixed = (f"trainer.max_epochs={epochs}", "++trainer.accelerator=cpu", "++trainer.enable_progress_bar=true")
     with tempfile.TemporaryDirectory() as run_dir:
@@ -175,7 +165,6 @@ def unpack_mnist(root: Path) -> Path:
 
     Returns:
         The directory that holds the four IDX files, `root/MNIST/raw`.
-
     """
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)

@@ -152,7 +152,6 @@ def draw_photograph(digit: int, rng: np.random.Generator) -> bytes:
 
     Returns:
         The content of a JPEG file.
-
     """
     side = int(rng.integers(260, 460))
     on_board = rng.random() < BOARD_PROBABILITY
@@ -184,7 +183,6 @@ def generate_photographs(photo_set: str, count: int = PHOTOS_PER_SEED) -> Iterat
 
     Yields:
         The digit and the content of a JPEG file.
-
     """
     for seed, number in itertools.product(PHOTO_SETS[photo_set], range(count)):
         yield number % 10, draw_photograph(number % 10, np.random.default_rng([seed, number]))
@@ -195,7 +193,6 @@ def generate_letters() -> Iterator[tuple[str, Image.Image]]:
 
     Yields:
         "look_alikes" for letters that look like a digit, else "letters", and the picture.
-
     """
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     center = (NEGATIVE_SIDE // 2, NEGATIVE_SIDE // 2)
@@ -215,7 +212,6 @@ def generate_non_digits(rng: np.random.Generator) -> Iterator[tuple[str, Image.I
 
     Yields:
         The kind ("blank", "scribbles" or "textures") and the picture.
-
     """
     side = NEGATIVE_SIDE
     for _ in range(NEGATIVES_PER_KIND):

@@ -252,7 +252,7 @@ def test_a_page_without_ink_has_no_digit(page: Any) -> None:
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_picture_is_read_however_it_comes(page: Any, way: str, index: int) -> None:
     clear(page)
-    images, labels = mnist.load("test")
+    images, labels = mnist.load_mnist("test")
     picture = Image.fromarray(images[index].numpy()).resize((420, 420), Image.Resampling.BICUBIC)
     hand_over(page, png(picture), way)
     page.locator("output", has_text=str(int(labels[index]))).first.wait_for()

@@ -31,7 +31,7 @@ from tests.faults.test_checkpoints import GADGETS, torch_saved
 NAMES = ("cnn", "mlp")
 VARIANTS = (
     digitnet.CNN(channels=[4, 8], norm="group", dropout=0.0),
-    digitnet.CNN(channels=[4], kernel_size=4, stride=2, pool=1, padding="valid", norm="none", hidden=0),
+    digitnet.CNN(channels=[4], kernel_size=4, stride=2, pool_size=1, padding="valid", norm="none", hidden=0),
     digitnet.MLP(hidden=[], dropout=0.5),
 )
 
@@ -81,7 +81,7 @@ def test_a_real_process_leaves_one_file_and_its_card(tmp_path: Path) -> None:
 @pytest.mark.parametrize("batch", [1000, 10_000])
 @pytest.mark.parametrize("name", NAMES)
 def test_onnx_reads_every_test_image_as_pytorch_does(name: str, batch: int, folder: Path) -> None:
-    images, labels = mnist.load("test")
+    images, labels = mnist.load_mnist("test")
     expected, found = (
         probabilities(digitnet.load(name), images),
         onnx_probabilities(folder / f"{name}.onnx", images, batch),
@@ -95,7 +95,7 @@ def test_onnx_reads_every_test_image_as_pytorch_does(name: str, batch: int, fold
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_may_have_any_size(name: str, folder: Path) -> None:
-    images = mnist.load("test")[0][:14]
+    images = mnist.load_mnist("test")[0][:14]
     by_seven = onnx_probabilities(folder / f"{name}.onnx", images, 7)
     alone = onnx_probabilities(folder / f"{name}.onnx", images, 1)
     assert by_seven.shape == (14, 10)
@@ -133,7 +133,7 @@ def test_other_networks_go_out_as_well(model: DigitClassifier, tmp_path: Path, m
     monkeypatch.setattr(pretrained, "PRETRAINED_DIR", tmp_path)
     path = tmp_path / "mine.safetensors"
     pretrained.save_with_card(path, pretrained.serialize(model), pretrained.model_metadata(model))
-    images = mnist.load("test")[0][:100]
+    images = mnist.load_mnist("test")[0][:100]
     found = onnx_probabilities(exported("mine", tmp_path / "mine.onnx"), images, 100)
     torch.testing.assert_close(found, probabilities(model, images), rtol=0, atol=1e-5)
 
@@ -225,7 +225,7 @@ def test_a_file_that_does_not_run_is_not_written(
 
 
 def test_two_digits_that_tie_to_a_rounding_may_come_in_either_order() -> None:
-    images, expected = mnist.load("test")[0], torch.full((10_000, 10), 0.1)
+    images, expected = mnist.load_mnist("test")[0], torch.full((10_000, 10), 0.1)
     expected[:, 0] += 4e-7
     found = expected.flip(dims=[1])
     assert (found.argmax(dim=1) != expected.argmax(dim=1)).all()
@@ -233,7 +233,7 @@ def test_two_digits_that_tie_to_a_rounding_may_come_in_either_order() -> None:
 
 
 def test_one_digit_of_ten_thousand_is_too_many() -> None:
-    images, expected = mnist.load("test")[0], torch.full((10_000, 10), 0.1)
+    images, expected = mnist.load_mnist("test")[0], torch.full((10_000, 10), 0.1)
     expected[:, 0] += 2e-6
     found = expected.clone()
     found[77, 1] += 4e-6

@@ -31,7 +31,7 @@ from tests.faults.test_checkpoints import GADGETS, torch_saved
 from tests.test_package import imported_by
 
 GOLDEN = Path(__file__).parent / "golden" / "0.1.0-cnn.ckpt"
-IMAGES, LABELS = mnist.load("test")
+IMAGES, LABELS = mnist.load_mnist("test")
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes only there")
 
@@ -433,7 +433,7 @@ def test_what_is_not_sure_is_shown_with_its_best_guess(run: Run, tmp_path: Path,
 
 @pytest.mark.parametrize("name", ["cnn", "mlp"])
 def test_a_shipped_network_is_as_sure_of_new_digits_as_it_may_be(name: str) -> None:
-    one, (images, labels) = DigitReader(name), mnist.load("test")
+    one, (images, labels) = DigitReader(name), mnist.load_mnist("test")
     logits = one.logits(images)
     chances, chosen = one.calibrated(logits).max(dim=1)
     sure = (chances >= reading.SURE) & (logits.logsumexp(dim=1) >= one.familiar)

@@ -31,7 +31,6 @@ def aggregate_sweep(sweep: Path) -> dict[str, Any]:
 
     Returns:
         `overrides`, those that all runs share, and `runs`, the metrics of each run.
-
     """
     run_dirs = sorted(path.parent for path in sweep.glob("*/metrics.json"))
     overrides = [str(line).lstrip("+") for line in OmegaConf.load(run_dirs[0] / ".hydra" / "overrides.yaml")]

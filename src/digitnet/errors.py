@@ -22,7 +22,6 @@ class ArgumentError(UsageError):
         argument: Name of the argument, as in the signature.
         value: The value that was passed.
         requirement: What the value must be, to follow the words "must be".
-
     """
 
     def __init__(self, argument: str, value: object, requirement: str) -> None:
@@ -41,7 +40,6 @@ def check_argument(condition: bool, argument: str, value: object, requirement: s
 
     Raises:
         ArgumentError: If the condition does not hold.
-
     """
     if not condition:
         raise ArgumentError(argument, value, requirement)

@@ -52,7 +52,6 @@ def validate_output(path: Path, file_format: str) -> None:
 
     Raises:
         UsageError: If the format is unknown, a package for it is missing, or a file exists or cannot be written.
-
     """
     if file_format not in FORMATS or path.suffix != f".{file_format}":
         suffixes = [file_format] if file_format in FORMATS else FORMATS

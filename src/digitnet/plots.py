@@ -22,7 +22,6 @@ def plot_predictions(images: Tensor, labels: Tensor, probabilities: Tensor, colu
 
     Returns:
         The figure.
-
     """
     rows = max(1, -(-len(images) // columns))
     figure = Figure(figsize=(columns * 1.5, rows * 2.6), layout="constrained")
@@ -73,7 +72,6 @@ def plot_contact_sheet(items: Sequence[ContactSheetItem], columns: int = 3) -> F
 
     Returns:
         The figure.
-
     """
     rows = max(1, -(-len(items) // columns))
     figure = Figure(figsize=(columns * 4.2, rows * 1.7), layout="constrained")
@@ -104,7 +102,6 @@ def plot_curves(history: Sequence[dict[str, float]]) -> Figure:
 
     Returns:
         The figure.
-
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axis, (metric, title) in zip(figure.subplots(1, 2), {"loss": "Loss", "acc": "Accuracy"}.items(), strict=True):
@@ -130,7 +127,6 @@ def plot_confusion(counts: Tensor) -> Figure:
 
     Returns:
         The figure.
-
     """
     figure = Figure(figsize=(6, 6), layout="constrained")
     axis = figure.subplots()

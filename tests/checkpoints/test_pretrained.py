@@ -48,14 +48,20 @@ def test_a_model_saved_with_its_card_is_loaded_unchanged(tmp_path: Path, monkeyp
     monkeypatch.setattr(pretrained, "PRETRAINED_DIR", tmp_path)
     model = digitnet.CNN(channels=[4, 8], hidden=0).eval()
     save_bundled(model, "tiny", {"note": "untrained"})
-    images = mnist.load("test")[0][:16]
+    images = mnist.load_mnist("test")[0][:16]
     assert torch.equal(digitnet.load("tiny")(images), model(images))
     assert json.loads((tmp_path / "tiny.json").read_text())["note"] == "untrained"
 
 
 @pytest.mark.parametrize(
     "calibration",
-    [{"temperature": 0, "energy": 5.0}, {"temperature": 1, "energy": float("nan")}, {"temperature": 1}, "1", 1],
+    [
+        {"temperature": 0, "energy_threshold": 5.0},
+        {"temperature": 1, "energy_threshold": float("nan")},
+        {"temperature": 1},
+        "1",
+        1,
+    ],
 )
 def test_a_card_with_an_invalid_calibration_is_refused(
     calibration: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -76,7 +82,7 @@ def test_training_a_model_discards_its_calibration() -> None:
 
 @pytest.mark.parametrize("checkpoint", sorted(GOLDEN_DIR.glob("*.ckpt")), ids=lambda path: path.stem)
 def test_a_checkpoint_of_each_released_version_returns_its_recorded_logits(checkpoint: Path) -> None:
-    images, _ = mnist.load("test")
+    images, _ = mnist.load_mnist("test")
     with torch.inference_mode():
         logits = digitnet.load(checkpoint)(images[:10])
     recorded = json.loads(Path(str(checkpoint).removesuffix("ckpt") + "json").read_text())

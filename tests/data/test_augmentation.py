@@ -8,7 +8,7 @@ from digitnet.data import Augmentation, MNISTDataModule, mnist
 from digitnet.errors import UsageError
 
 ALL = Augmentation(rotation=15, scale=0.15, shear=0.15, shift=2, elastic=1)
-IMAGES = mnist.load("test")[0][:64]
+IMAGES = mnist.load_mnist("test")[0][:64]
 
 
 def ink(images: torch.Tensor) -> torch.Tensor:

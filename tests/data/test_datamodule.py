@@ -13,29 +13,29 @@ from tests.conftest import quiet_trainer
 
 def test_train_and_val_are_the_60000_and_test_is_the_10000() -> None:
     data = MNISTDataModule()
-    _, labels = mnist.load("train")
+    _, labels = mnist.load_mnist("train")
     split = data.split(labels)
     assert (len(split["train"]), len(split["val"])) == (55_000, 5_000)
     assert torch.equal(torch.cat(list(split.values())).sort().values, torch.arange(60_000))
-    images, targets = data.part("test")
-    assert torch.equal(images, mnist.load("test")[0])
-    assert torch.equal(targets, mnist.load("test")[1].long())
+    images, targets = data.split("test")
+    assert torch.equal(images, mnist.load_mnist("test")[0])
+    assert torch.equal(targets, mnist.load_mnist("test")[1].long())
 
 
 def test_no_test_image_is_trained_on() -> None:
     data = MNISTDataModule(val_size=0)
-    trained_on = {image.numpy().tobytes() for image in data.part("train")[0]}
-    assert not any(image.numpy().tobytes() in trained_on for image in data.part("test")[0])
+    trained_on = {image.numpy().tobytes() for image in data.split("train")[0]}
+    assert not any(image.numpy().tobytes() in trained_on for image in data.split("test")[0])
 
 
 def test_validation_has_every_digit_in_proportion() -> None:
-    _, labels = mnist.load("train")
+    _, labels = mnist.load_mnist("train")
     val = labels[MNISTDataModule(val_size=5000).split(labels)["val"]]
     assert (val.bincount() - labels.bincount() * 5000 / 60_000).abs().max() <= 1
 
 
 def test_the_split_depends_on_its_own_seed_only() -> None:
-    _, labels = mnist.load("train")
+    _, labels = mnist.load_mnist("train")
     first = MNISTDataModule(seed=1).split(labels)["val"]
     assert torch.equal(first, MNISTDataModule(seed=2).split(labels)["val"])
     assert not torch.equal(first, MNISTDataModule(split_seed=1).split(labels)["val"])
@@ -46,16 +46,16 @@ def test_validation_can_be_left_out_and_training_cut_short(tmp_path: Path) -> No
     trainer = quiet_trainer(tmp_path, max_epochs=1)
     trainer.fit(MLP(), data)
     assert set(trainer.callback_metrics) == {"train/acc", "train/loss"}
-    images, labels = data.part("train")
+    images, labels = data.split("train")
     assert len(images) == 500
-    assert (labels.bincount() - mnist.load("train")[1].bincount() / 120).abs().max() <= 1
+    assert (labels.bincount() - mnist.load_mnist("train")[1].bincount() / 120).abs().max() <= 1
 
 
 def test_a_trainer_gets_uint8_images_and_int64_labels_moved_once() -> None:
     data = MNISTDataModule(batch_size=100)
     images, labels = next(iter(data.train_dataloader()))
     assert (images.shape, images.dtype, labels.dtype) == ((100, 28, 28), torch.uint8, torch.int64)
-    assert data.part("train")[0].data_ptr() == data.part("train")[0].data_ptr()
+    assert data.split("train")[0].data_ptr() == data.split("train")[0].data_ptr()
 
 
 OUT_OF_RANGE = {

@@ -1,30 +1,32 @@
-"""Batches by position: all images once an epoch over any number of processes, in an order that can be had again."""
+"""The deterministic loader: every image once an epoch over any number of processes, in a reproducible order."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from digitnet.data import Batches
+from digitnet.data import DeterministicLoader
 
 IMAGES = torch.arange(1003, dtype=torch.int32).to(torch.uint8).view(-1, 1, 1).expand(-1, 28, 28)
 LABELS = torch.arange(1003)
 
 
-def seen(batches: Batches) -> list[list[int]]:
+def seen(batches: DeterministicLoader) -> list[list[int]]:
     return [labels.tolist() for _, labels in batches]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("shuffle_seed", [None, 0])
 def test_every_image_comes_exactly_once_over_all_ranks(world_size: int, shuffle_seed: int | None) -> None:
-    ranks = [Batches(IMAGES, LABELS, 64, shuffle_seed, rank=r, world_size=world_size) for r in range(world_size)]
+    ranks = [
+        DeterministicLoader(IMAGES, LABELS, 64, shuffle_seed, rank=r, world_size=world_size) for r in range(world_size)
+    ]
     assert sorted(label for rank in ranks for batch in seen(rank) for label in batch) == LABELS.tolist()
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_ranks_take_equally_many_steps_and_nearly_equal_shares(world_size: int) -> None:
-    ranks = [seen(Batches(IMAGES, LABELS, 64, 0, rank=r, world_size=world_size)) for r in range(world_size)]
+    ranks = [seen(DeterministicLoader(IMAGES, LABELS, 64, 0, rank=r, world_size=world_size)) for r in range(world_size)]
     assert {len(rank) for rank in ranks} == {16}
     sizes = {len(batch) for rank in ranks for batch in rank}
     assert max(sizes) - min(sizes) <= 1
@@ -32,12 +34,14 @@ def test_ranks_take_equally_many_steps_and_nearly_equal_shares(world_size: int) 
 
 
 def test_processes_together_see_the_batch_that_one_would() -> None:
-    ranks = [seen(Batches(IMAGES, LABELS, 64, 0, rank=r, world_size=2)) for r in range(2)]
-    assert [first + second for first, second in zip(*ranks, strict=True)] == seen(Batches(IMAGES, LABELS, 64, 0))
+    ranks = [seen(DeterministicLoader(IMAGES, LABELS, 64, 0, rank=r, world_size=2)) for r in range(2)]
+    assert [first + second for first, second in zip(*ranks, strict=True)] == seen(
+        DeterministicLoader(IMAGES, LABELS, 64, 0)
+    )
 
 
 def test_the_order_follows_from_seed_and_epoch_alone() -> None:
-    fresh, used = Batches(IMAGES, LABELS, 64, 5), Batches(IMAGES, LABELS, 64, 5)
+    fresh, used = DeterministicLoader(IMAGES, LABELS, 64, 5), DeterministicLoader(IMAGES, LABELS, 64, 5)
     list(used)
     used.set_epoch(7)
     fresh.set_epoch(7)
@@ -45,15 +49,17 @@ def test_the_order_follows_from_seed_and_epoch_alone() -> None:
     assert seen(fresh) == seen(used)
     fresh.set_epoch(8)
     assert seen(fresh) != seen(used)
-    assert seen(Batches(IMAGES, LABELS, 64, 5, epoch=7)) != seen(Batches(IMAGES, LABELS, 64, 6, epoch=7))
+    assert seen(DeterministicLoader(IMAGES, LABELS, 64, 5, epoch=7)) != seen(
+        DeterministicLoader(IMAGES, LABELS, 64, 6, epoch=7)
+    )
 
 
 def test_without_a_seed_the_order_is_that_of_the_set() -> None:
-    assert [label for batch in seen(Batches(IMAGES, LABELS, 100)) for label in batch] == LABELS.tolist()
+    assert [label for batch in seen(DeterministicLoader(IMAGES, LABELS, 100)) for label in batch] == LABELS.tolist()
 
 
 def test_images_and_labels_stay_together() -> None:
-    for images, labels in Batches(IMAGES, LABELS, 64, 0):
+    for images, labels in DeterministicLoader(IMAGES, LABELS, 64, 0):
         assert torch.equal(images[:, 0, 0].int(), labels.int() % 256)
 
 
@@ -62,7 +68,7 @@ def test_what_is_dropped_follows_from_the_position_and_from_nothing_before() -> 
 
     def dropped(*, disturb: bool) -> list[Tensor]:
         found = []
-        for _ in Batches(IMAGES, LABELS, 64, shuffle_seed=1):
+        for _ in DeterministicLoader(IMAGES, LABELS, 64, shuffle_seed=1):
             found.append(F.dropout(torch.ones(50)))
             if disturb:
                 torch.rand(7)

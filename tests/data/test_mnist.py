@@ -31,19 +31,19 @@ def raw(unpacked: dict[str, bytes], tmp_path: Path) -> Path:
 
 
 def load_all(root: Path | None) -> None:
-    mnist.load.cache_clear()
-    mnist.load("train", root)
-    mnist.load("test", root)
+    mnist.load_mnist.cache_clear()
+    mnist.load_mnist("train", root)
+    mnist.load_mnist("test", root)
 
 
 def test_the_shipped_set_is_the_published_one() -> None:
-    images, labels = mnist.load("train")
+    images, labels = mnist.load_mnist("train")
     assert images.shape == (60_000, 28, 28)
     assert images.dtype == labels.dtype == torch.uint8
     assert labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     assert labels.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert images.float().div(255).mean().item() == pytest.approx(0.1307, abs=1e-4)
-    images, labels = mnist.load("test")
+    images, labels = mnist.load_mnist("test")
     assert images.shape == (10_000, 28, 28)
     assert labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
@@ -52,7 +52,7 @@ def test_a_copy_of_the_users_own_is_read_unpacked_or_packed(raw: Path) -> None:
     shutil.copy(SHIPPED / "train-labels-idx1-ubyte.gz", raw)
     (raw / "train-labels-idx1-ubyte").unlink()
     for part in ("train", "test"):
-        own, shipped = mnist.load(part, raw.parents[1]), mnist.load(part)
+        own, shipped = mnist.load_mnist(part, raw.parents[1]), mnist.load_mnist(part)
         assert torch.equal(own[0], shipped[0])
         assert torch.equal(own[1], shipped[1])
 
@@ -71,16 +71,16 @@ def test_without_the_check_a_flipped_byte_trains_silently(raw: Path, monkeypatch
     content = bytearray(file.read_bytes())
     content[-1] ^= 255
     file.write_bytes(content)
-    monkeypatch.setattr(mnist, "check", lambda *arguments: None)
+    monkeypatch.setattr(mnist, "verify_sha256", lambda *arguments: None)
     load_all(raw.parents[1])
-    assert not torch.equal(mnist.load("train", raw.parents[1])[0], mnist.load("train")[0])
+    assert not torch.equal(mnist.load_mnist("train", raw.parents[1])[0], mnist.load_mnist("train")[0])
 
 
 def test_a_damaged_installation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(mnist.SHA256, "t10k-labels-idx1-ubyte.gz", "0" * 64)
     with pytest.raises(UsageError, match="install digitnet again"):
         load_all(None)
-    mnist.load.cache_clear()
+    mnist.load_mnist.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,6 @@ def compare_tables(text: str) -> Iterator[tuple[str, str]]:
 
     Raises:
         AssertionError: If a cell holds a measurement and has no template.
-
     """
     for found in TABLE.finditer(text):
         head, _, *rows = found["table"].splitlines()

@@ -37,7 +37,7 @@ def test_a_changed_file_of_mnist_is_refused(
     good = gzip.compress(raw[name], compresslevel=1) if packed else raw[name]
     (folder / (f"{name}.gz" if packed else name)).write_bytes(kind(good, random.Random(f"{name} {seed}")))
     try:
-        content = mnist.read(name, tmp_path)
+        content = mnist.read_idx(name, tmp_path)
     except UsageError:
         return
     assert packed
@@ -70,7 +70,7 @@ WRONG = {
     "model.hidden=-1": "model.hidden=-1",
     "model.channels=[]": "model.channels",
     "model.channels=[8,8,8,8,8,8]": "model.",
-    "weight_averaging=ema averaging.decay=2": "decay",
+    "weight_averaging=ema weight_averaging.decay=2": "decay",
     "distillation=cnn distillation.temperature=0": "distillation.temperature=0",
     "distillation=cnn distillation.teacher.model=nowhere": "nowhere: no checkpoint there",
     "trainer.max_steps=x": "trainer.max_steps=x",

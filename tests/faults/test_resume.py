@@ -55,7 +55,7 @@ def test_a_step_changes_the_weights(stopped_once: Stopped) -> None:
     ("guard", "gives"),
     [
         ("digitnet.data.loader:DeterministicLoader.resume_step", 0),
-        ("digitnet.data.loader:seed_device", None),
+        ("digitnet.data.loader:_seed_device", None),
         ("digitnet.models.classifier:DigitClassifier.on_load_checkpoint", None),
         ("lightning.pytorch.callbacks:EMAWeightAveraging.on_load_checkpoint", None),
     ],
@@ -314,6 +314,6 @@ def test_a_finished_run_can_still_be_tested(forks: Forks, tmp_path: Path) -> Non
 
 
 def test_an_override_with_an_interpolation_is_resumed(forks: Forks, tmp_path: Path) -> None:
-    options = (*TINY, "model.dropout=${schedule.warmup}", "hydra.run.dir=out")
+    options = (*TINY, "model.dropout=${schedule.warmup_fraction}", "hydra.run.dir=out")
     forks.run("train", *options, folder=tmp_path, sabotages=[stop_at(3)])
     assert resume(forks, tmp_path).status == 0

@@ -1,9 +1,6 @@
-"""Store a checkpoint of this version, with its logits for ten test images, as a reference for later versions.
+"""Keeps a small checkpoint of this version, with what it makes of ten digits; run once before a release.
 
-    python tests/golden/make.py RUN_DIR [RUN_DIR ...]
-
-Run it once before a release, with the folders of small runs. It writes VERSION-MODEL.ckpt and VERSION-MODEL.json into
-this folder.
+python tests/golden/make.py RUN_DIR [RUN_DIR ...]
 """
 
 import json
@@ -15,17 +12,15 @@ import torch
 import digitnet
 from digitnet.data import mnist
 
-IMAGES = 10
-
 
 def main() -> None:
-    images, _ = mnist.load("test")
-    for run_dir in map(Path, sys.argv[1:]):
-        model = digitnet.load(run_dir)
+    images, _ = mnist.load_mnist("test")
+    for run in map(Path, sys.argv[1:]):
+        model = digitnet.load(run)
         target = Path(__file__).with_name(f"{digitnet.__version__}-{type(model).__name__.lower()}")
-        Path(f"{target}.ckpt").write_bytes((run_dir / "checkpoints" / "best.ckpt").read_bytes())
+        Path(f"{target}.ckpt").write_bytes((run / "checkpoints" / "best.ckpt").read_bytes())
         with torch.inference_mode():
-            logits = model(images[:IMAGES]).tolist()
+            logits = model(images[:10]).tolist()
         Path(f"{target}.json").write_text(json.dumps(logits) + "\n")
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from digitnet import CNN, MLP, DigitClassifier, MNISTDataModule
-from digitnet.data import Batches, mnist
+from digitnet.data import DeterministicLoader, mnist
 from digitnet.errors import UsageError
 from digitnet.models.classifier import SCHEDULES
 from tests.conftest import quiet_trainer
@@ -19,7 +19,7 @@ from tests.conftest import quiet_trainer
 @pytest.mark.parametrize("kind", [CNN, MLP])
 def test_forward_takes_every_form_of_the_same_pixels(kind: type[DigitClassifier]) -> None:
     model = kind().eval()
-    images = mnist.load("test")[0][:16]
+    images = mnist.load_mnist("test")[0][:16]
     forms = [images, images.unsqueeze(1), images / 255, images.unsqueeze(1) / 255]
     logits = [model(form) for form in forms]
     assert logits[0].shape == (16, 10)
@@ -40,7 +40,7 @@ def test_the_figures_are_those_of_all_images_counted_once(tmp_path: Path) -> Non
     validated = {name: figure.item() for name, figure in trainer.callback_metrics.items()}
     trainer.test(model, data, verbose=False)
     for part, figures in {"val": validated, "test": trainer.callback_metrics}.items():
-        images, labels = data.part(part)
+        images, labels = data.split(part)
         with torch.inference_mode():
             logits = model.eval()(images)
         assert float(figures[f"{part}/acc"]) == (logits.argmax(1) == labels).sum().item() / len(labels)
@@ -59,7 +59,7 @@ def test_a_library_user_trains_with_a_plain_trainer(tmp_path: Path) -> None:
     ("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)]
 )
 def test_the_optimiser_is_chosen_by_name(name: Any, kind: type[torch.optim.Optimizer], tmp_path: Path) -> None:
-    model = MLP(optimizer=name, lr=0.02, weight_decay=0.03, momentum=0.8, schedule="constant", warmup=0)
+    model = MLP(optimizer=name, lr=0.02, weight_decay=0.03, momentum=0.8, schedule="constant", warmup_fraction=0)
     trainer = quiet_trainer(tmp_path, max_steps=1)
     trainer.fit(model, MNISTDataModule(train_size=256, val_size=0))
     (group,) = trainer.optimizers[0].param_groups
@@ -70,9 +70,9 @@ def test_the_optimiser_is_chosen_by_name(name: Any, kind: type[torch.optim.Optim
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_schedule_rises_to_one_and_never_above(name: Any) -> None:
-    model = MLP(schedule=name, warmup=0.2)
+    model = MLP(schedule=name, warmup_fraction=0.2)
     model.total_steps = 1000
-    rates = [model.rate_at(step) for step in range(1001)]
+    rates = [model.lr_factor(step) for step in range(1001)]
     assert rates[0] == pytest.approx(0.04)
     assert max(rates) == rates[200] == 1
     assert rates[:201] == sorted(rates[:201])
@@ -95,7 +95,7 @@ def test_a_schedule_rises_to_one_and_never_above(name: Any) -> None:
 )
 def test_the_schedule_ends_where_training_ends(arguments: dict[str, Any], tmp_path: Path) -> None:
     trainer = quiet_trainer(tmp_path, **arguments)
-    model = MLP(warmup=0)
+    model = MLP(warmup_fraction=0)
     trainer.fit(model, MNISTDataModule(train_size=2000, batch_size=100, val_size=0))
     assert model.total_steps == trainer.global_step
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
@@ -108,7 +108,7 @@ def test_a_schedule_without_an_end_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_double_or_half_network_takes_the_same_pixels() -> None:
-    images = mnist.load("test")[0][:16]
+    images = mnist.load_mnist("test")[0][:16]
     for dtype in (torch.float64, torch.bfloat16):
         assert CNN().to(dtype)(images).dtype == torch.float32
 
@@ -121,7 +121,7 @@ def test_an_image_of_another_form_is_refused() -> None:
 def test_past_its_plan_the_rate_stays_at_the_end() -> None:
     model = MLP()
     model.total_steps = 10
-    assert model.rate_at(10) == model.rate_at(25) == 0
+    assert model.lr_factor(10) == model.lr_factor(25) == 0
 
 
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
@@ -137,7 +137,7 @@ def test_a_rate_out_of_range_is_refused(value: float) -> None:
         ("schedule.name", {"schedule": "step"}),
         ("optimizer.weight_decay", {"weight_decay": -1}),
         ("optimizer.momentum", {"momentum": 1}),
-        ("schedule.warmup", {"warmup": 1.5}),
+        ("schedule.warmup_fraction", {"warmup_fraction": 1.5}),
         ("model.dropout", {"dropout": 1.5}),
         ("model.hidden", {"hidden": (128, 0)}),
     ],
@@ -157,7 +157,7 @@ def test_a_checkpoint_is_plain_data_and_needs_no_config(model: DigitClassifier, 
     assert content["digitnet_model"] == type(model).__name__
     again = type(model).load_from_checkpoint(tmp_path / "x.ckpt", weights_only=True)
     assert again.hparams == model.hparams
-    images = mnist.load("test")[0][:16]
+    images = mnist.load_mnist("test")[0][:16]
     assert torch.equal(again.eval()(images), model.eval()(images))
 
 
@@ -176,8 +176,8 @@ def test_a_model_of_ones_own_is_a_few_lines(tmp_path: Path) -> None:
 
 
 def test_smoothing_touches_the_training_loss_and_nothing_else(tmp_path: Path) -> None:
-    images, labels = mnist.load("train")
-    batches = Batches(images[:100], labels[:100].long(), 100)
+    images, labels = mnist.load_mnist("train")
+    batches = DeterministicLoader(images[:100], labels[:100].long(), 100)
     model = MLP(label_smoothing=0.2, lr=1e-9)
     model.net[-1].weight.data *= 20  # a network without opinions loses the same either way
     trainer = quiet_trainer(tmp_path, max_epochs=1)

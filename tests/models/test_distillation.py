@@ -15,8 +15,8 @@ from tests.test_configs import compose
 
 
 class Mislabelled(MNISTDataModule):
-    def part(self, name: str) -> tuple[Tensor, Tensor]:
-        images, labels = super().part(name)
+    def split(self, name: str) -> tuple[Tensor, Tensor]:
+        images, labels = super().split(name)
         return images, labels if name != "train" else labels.roll(1)
 
 

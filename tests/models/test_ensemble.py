@@ -27,7 +27,7 @@ def test_every_shift_is_seen_once_and_nothing_wraps_around() -> None:
 
 def test_with_shifts_an_answer_depends_less_on_where_the_digit_is() -> None:
     net = MLP().net.eval()
-    images = mnist.load("test")[0][:256].unsqueeze(1) / 255
+    images = mnist.load_mnist("test")[0][:256].unsqueeze(1) / 255
 
     def change(model: nn.Module) -> float:
         return (model(images).softmax(1) - model(images.roll(1, dims=-1)).softmax(1)).abs().mean().item()

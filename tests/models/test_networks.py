@@ -41,7 +41,7 @@ def test_the_published_cnn_has_the_published_size() -> None:
         {"channels": (8,)},
         {"channels": (4, 8, 16), "kernel_size": (5, 3, 1)},
         {"channels": (4, 8), "kernel_size": 4, "padding": "valid"},
-        {"channels": (4, 8, 8), "stride": (2, 1, 1), "pool": (1, 2, 1)},
+        {"channels": (4, 8, 8), "stride": (2, 1, 1), "pool_size": (1, 2, 1)},
         {"norm": "group"},
         {"norm": "none"},
         {"hidden": 0, "dropout": 0.0},

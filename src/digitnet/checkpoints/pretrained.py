@@ -12,7 +12,6 @@ The card is a JSON file that describes the model (its class, hyper-parameters, c
 
 import hashlib
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,9 @@ import safetensors.torch
 
 from digitnet.checkpoints import checkpoint_format
 from digitnet.checkpoints.atomic import atomic_write
+from digitnet.checkpoints.migrations import migrate_hyper_parameters
 from digitnet.errors import UsageError
-from digitnet.models import MODELS, DigitClassifier, Ensemble
-from digitnet.models.calibration import Calibration
-from digitnet.models.classifier import is_finite
+from digitnet.models import MODELS, Calibration, DigitClassifier, DigitModule, Ensemble, is_finite
 
 PRETRAINED_DIR = Path(__file__).parents[1] / "models" / "pretrained"
 """Folder of the bundled models: NAME.safetensors, and NAME.json, the card."""
@@ -48,7 +46,6 @@ def resolve_model(model: str | Path) -> Path:
 
     Raises:
         UsageError: If there is no such model.
-
     """
     return pretrained_paths().get(str(model)) or checkpoint_format.resolve_checkpoint(Path(model))
 
@@ -62,7 +59,6 @@ def resolve_models(model: str | Path) -> list[Path]:
 
     Raises:
         UsageError: If there is no such model.
-
     """
     bundled = pretrained_paths()
     teachers = [path for name, path in bundled.items() if name.startswith(f"{model}/")]
@@ -81,13 +77,12 @@ def load(model: str | Path) -> DigitClassifier:
 
     Raises:
         UsageError: If there is no such model, or if its file is damaged.
-
     """
     path = resolve_model(model)
     return _load_safetensors(path) if path.suffix == ".safetensors" else checkpoint_format.load_checkpoint_model(path)
 
 
-def load_ensemble(model: str | Path, tta_shift: int = 0) -> DigitClassifier:
+def load_ensemble(model: str | Path, tta_shift: int = 0) -> DigitModule:
     """Load one model or an ensemble of several models, optionally with test-time augmentation.
 
     Args:
@@ -99,12 +94,9 @@ def load_ensemble(model: str | Path, tta_shift: int = 0) -> DigitClassifier:
 
     Raises:
         UsageError: If there is no such model, or if a file is damaged.
-
     """
-    first, *others = (load(path) for path in resolve_models(model))
-    if others or tta_shift:
-        first.net = Ensemble([first.net, *(other.net for other in others)], tta_shift).eval()
-    return first
+    members = [load(path) for path in resolve_models(model)]
+    return Ensemble(members, tta_shift).eval() if len(members) > 1 or tta_shift else members[0]
 
 
 def _load_safetensors(path: Path) -> DigitClassifier:
@@ -139,17 +131,17 @@ def deserialize(content: bytes, card: dict[str, Any]) -> DigitClassifier:
 
     Raises:
         Exception: ValueError, or whatever torch and safetensors raise, if the weights do not fit the card's model.
-
     """
     if card["model"] not in MODELS:
         raise ValueError(f"holds a {card['model']}, which is not in digitnet.models.MODELS ({', '.join(MODELS)})")
-    model = checkpoint_format.rebuild(card["model"], card["hyper_parameters"], safetensors.torch.load(content))
+    calibration = None
+    if values := card.get("calibration"):
+        calibration = Calibration(values["temperature"], values["energy"])
+    hyper_parameters = migrate_hyper_parameters(card["hyper_parameters"])
+    state_dict = safetensors.torch.load(content)
+    model = checkpoint_format.build_model(card["model"], hyper_parameters, state_dict, calibration)
     if not is_finite(model.state_dict().values()):
         raise ValueError("its weights are not finite numbers")
-    if calibration := card.get("calibration"):
-        if not (calibration["temperature"] > 0 and math.isfinite(calibration["temperature"] + calibration["energy"])):
-            raise ValueError("its calibration is not two finite numbers with a temperature above 0")
-        model.calibration = Calibration(calibration["temperature"], calibration["energy"])
     return model
 
 
@@ -189,7 +181,6 @@ def save_with_card(path: Path, content: bytes, card: dict[str, Any]) -> Path:
 
     Returns:
         The path of the card.
-
     """
     text = json.dumps(card | {"sha256": sha256_hex(content)}, indent=2) + "\n"
     atomic_write(path, content)

@@ -38,7 +38,6 @@ def run_command(parser: CliParser, command: Callable[[argparse.Namespace], Any])
 
     Raises:
         SystemExit: If the command does not end with status 0.
-
     """
     try:
         with install_handlers():
@@ -58,6 +57,5 @@ def print_error(message: str) -> None:
 
     Args:
         message: The message. White space is folded.
-
     """
     sys.stderr.write(f"digitnet: error: {' '.join(message.split())}\n")

@@ -69,8 +69,8 @@ def run_hydra_app(
     finally:  # also after a signal
         _print_failures(failures, show_traceback)
     if failures:
-        (name, error), *_ = failures
-        sys.exit(2 if isinstance(error, USAGE_ERRORS) and not name else 1)
+        job_name, first_failure = failures[0]
+        sys.exit(2 if isinstance(first_failure, USAGE_ERRORS) and not job_name else 1)
 
 
 def _collect_failures(failures: Failures, run_job: Callable[[DictConfig], Any]) -> Callable[..., Any]:

@@ -24,7 +24,6 @@ def fit_calibration(logits: Tensor, labels: Tensor) -> Calibration:
 
     Returns:
         The calibration.
-
     """
     losses = torch.stack([F.cross_entropy(logits / temperature, labels) for temperature in TEMPERATURE_GRID])
     energy_threshold = logits.logsumexp(dim=1).quantile(OOD_QUANTILE)

@@ -24,7 +24,6 @@ def expand_path(path: Path) -> list[Path]:
 
     Raises:
         UsageError: If a folder has no pictures.
-
     """
     if not path.is_dir():
         return [path]
@@ -45,7 +44,6 @@ def read_with_progress(reader: DigitReader, files: Sequence[Path]) -> list[Outco
 
     Raises:
         ShutdownRequested: If the process was asked to stop.
-
     """
     console, outcomes = Console(stderr=True), []
     steps = track(

@@ -43,9 +43,8 @@ def export_model(model: DigitClassifier, path: Path, environment: dict[str, Any]
 
     Raises:
         RunError: If the conversion fails or the file predicts anything else than the model. No file is written then.
-
     """
-    images, labels = mnist.load("test")
+    images, labels = mnist.load_mnist("test")
     with torch.inference_mode():
         logits = torch.cat([model(batch) for batch in torch.split(images, IMAGES_PER_BATCH)])
     accuracy = int((logits.argmax(dim=1) == labels).sum()) / len(labels)
@@ -79,7 +78,6 @@ def to_onnx(model: DigitClassifier, metadata: dict[str, Any]) -> bytes:
 
     Returns:
         The content of the .onnx file: input `pixels` `[N, 28, 28]`, uint8; output `probabilities` `[N, 10]`, float32.
-
     """
     import onnx
 
@@ -124,7 +122,6 @@ def check_parity(predict: Callable[[Tensor], Tensor], images: Tensor, expected: 
 
     Raises:
         ValueError: If a predicted class differs, or a probability by more than `PROBABILITY_ATOL`.
-
     """
     with torch.inference_mode():
         exported, single = predict(images), predict(images[:1])

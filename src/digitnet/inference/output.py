@@ -32,7 +32,6 @@ def to_record(file: Path, outcome: Outcome) -> dict[str, Any]:
         `file`; `digit`, `probability` and `probabilities` of the largest digit (`digit` is None if its prediction is
         not confident); `answer`, the summary; `digits`, the same entries for every digit, each with its `box`. For a
         file that is not a picture: `file`, `digit` (None) and `error`.
-
     """
     if isinstance(outcome, UsageError):
         return {"file": str(file), "digit": None, "error": str(outcome)}
@@ -89,7 +88,6 @@ def print_test_samples(indices: Tensor, labels: Tensor, probabilities: Tensor) -
         indices: Positions `[N]` of the images in the test set.
         labels: Actual classes `[N]`.
         probabilities: Predicted probabilities `[N, 10]`.
-
     """
     confidences, predictions = torch.max(probabilities, dim=1)
     rows = []
@@ -115,7 +113,6 @@ def save_contact_sheet(path: Path, files: Sequence[Path], outcomes: Sequence[Out
         path: The .png file to write.
         files: The files; those that are not pictures are left out.
         outcomes: The outcome for each file.
-
     """
     from digitnet import plots  # matplotlib takes long to import
 
@@ -138,7 +135,6 @@ def save_test_samples(path: Path, images: Tensor, labels: Tensor, probabilities:
         images: Images `[N, 28, 28]`.
         labels: Actual classes `[N]`.
         probabilities: Predicted probabilities `[N, 10]`.
-
     """
     from digitnet import plots  # matplotlib takes long to import
 

@@ -63,8 +63,14 @@ def build_run(config: DictConfig) -> Run:
     epoch_log = EpochLog(metrics_csv(run_dir))
     run_checkpoint = RunCheckpoint(run_dir, epoch_log)
     # Each of the first four relies on what those before it have done at the end of an epoch.
-    callbacks = [RunLength(stop_criteria(config)), epoch_log, run_checkpoint, GracefulStop(run_checkpoint)]
-    callbacks += [TensorBoardReport(hparams), *_optional_callbacks(config)]
+    callbacks: list[L.Callback] = [
+        RunLength(stop_criteria(config)),
+        epoch_log,
+        run_checkpoint,
+        GracefulStop(run_checkpoint),
+        TensorBoardReport(hparams),
+        *_optional_callbacks(config),
+    ]
     return Run(data, model, build_trainer(config.trainer, callbacks), epoch_log, hparams)
 
 

@@ -54,7 +54,7 @@ def run_evaluation(config: DictConfig) -> None:
     metrics = score_test_set(trainer, model, data)
     if not trainer.is_global_zero:
         return
-    result = {"checkpoints": [str(path) for path in paths], "model": type(model).__name__, "tta": config.tta}
+    result = {"checkpoints": [str(path) for path in paths], "model": model.architecture, "tta": config.tta}
     json_text = to_json(result | metrics | environment_info())
     if config.json_path == "-":
         print(json_text, end="")

@@ -182,7 +182,8 @@ def require_unchanged_config(config: DictConfig, run_dir: Path) -> None:
     now = OmegaConf.to_container(config, resolve=False)
     assert isinstance(now, dict)
     mutable = {*_MUTABLE_ON_RESUME, "run_dir"}
-    changed = sorted(str(key) for key in (before.keys() | now.keys()) - mutable if before.get(key) != now.get(key))
+    keys = {str(key) for key in (*before, *now)} - mutable
+    changed = sorted(key for key in keys if before.get(key) != now.get(key))
     if changed:
         raise UsageError(
             f"resume={run_dir}: the config files define {changed[0]} differently than when the run started"

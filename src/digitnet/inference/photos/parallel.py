@@ -35,7 +35,7 @@ def look_at(paths: Sequence[Path]) -> Iterator[Outcome]:
     resource_tracker.ensure_running()  # which unblocks SIGINT when it starts
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:  # the processes start with it blocked, and stay so: Ctrl-C is for this one to answer, and not half-way
-        with signals.postponed():
+        with signals.defer_signals():
             pool = multiprocessing.get_context("spawn").Pool(cores)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

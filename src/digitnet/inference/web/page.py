@@ -29,7 +29,6 @@ def predict_html(readers: Mapping[str, DigitReader], picture: str) -> str:
 
     Returns:
         The HTML of the predictions, or of one line that states why this is not a picture.
-
     """
     with tempfile.NamedTemporaryFile() as file:
         file.write(base64.b64decode(picture.partition(",")[2]))
@@ -48,7 +47,6 @@ def render_html(results: Mapping[str, ReadResult]) -> str:
 
     Returns:
         HTML with the input images, the digits that each model has read, and its ten probabilities for the largest.
-
     """
     first = next(iter(results.values()))  # the images are the same for all models
     largest = first.digits.index(first.largest_digit) if first.largest_digit else 0

@@ -35,7 +35,6 @@ def serve(port: int, model: str | None = None) -> None:
 
     Raises:
         UsageError: If the port is taken, gradio is not installed or there is no such model; nothing is served then.
-
     """
     port = _find_port(port)
     os.environ |= OFFLINE_ENV
@@ -78,7 +77,6 @@ def _find_port(port: int) -> int:
 
     Raises:
         UsageError: If the port is out of range or cannot be used.
-
     """
     check_argument(0 <= port <= 65535, "--port", port, "from 0 to 65535")
     try:

@@ -1,4 +1,4 @@
-"""The page to draw on, in a real browser: strokes of all ten digits, photos, mistakes, and nobody else who is asked."""
+"""The command `digitnet-demo`: its page in a real browser, and what its server accepts and connects to."""
 
 import base64
 import contextlib
@@ -20,21 +20,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from digitnet import demo
 from digitnet.data import mnist
-from digitnet.inference.reader import DigitReader
+from digitnet.inference.web.server import MAX_PHOTO_BYTES
 from tests.conftest import spawn
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-OWN = Path(__file__).parent / "golden" / "0.1.0-mlp.ckpt"
+CUSTOM_MODEL = Path(__file__).parent / "golden" / "0.1.0-mlp.ckpt"
 
 Stroke = list[tuple[float, float]]
 
-# Where a hand goes by, from 0 to 1, left to right and top to bottom.
+# Points of the strokes of a handwritten digit, from 0 to 1, from left to right and from top to bottom.
 STROKES: dict[int, list[Stroke]] = {
     0: [[(0.5, 0), (0.2, 0.1), (0.02, 0.4), (0.1, 0.8), (0.45, 1), (0.8, 0.85), (0.98, 0.5), (0.85, 0.15), (0.5, 0)]],
     1: [[(0.65, 0), (0.55, 0.5), (0.4, 1)]],
@@ -66,7 +66,7 @@ STROKES: dict[int, list[Stroke]] = {
     9: [[(0.9, 0.15), (0.5, 0), (0.1, 0.2), (0.3, 0.48), (0.8, 0.4), (0.9, 0.12), (0.85, 0.5), (0.7, 1)]],
 }
 
-# When the answer to the last stroke had come, in milliseconds after its end.
+# Record when the last stroke ended and when the answer on the page changed.
 PROBE = """
 window.listening || document.addEventListener('pointerup', event => { window.up = performance.now(); }, true);
 window.listening || new MutationObserver(() => { window.changed = performance.now(); }).observe(
@@ -74,6 +74,7 @@ window.listening || new MutationObserver(() => { window.changed = performance.no
 window.listening = true;
 performance.clearResourceTimings();
 """
+# Wait for the answer to the last stroke; return the milliseconds from the end of the stroke to the answer.
 SETTLE = """async () => {
     const asked = () => performance.getEntriesByType('resource').filter(
         entry => entry.name.includes('/component_server') && entry.startTime >= window.up - 1);
@@ -86,7 +87,7 @@ SETTLE = """async () => {
 
 
 class Server:
-    """`python -m digitnet.demo`, as it is started, with a record of every host that it connects to or asks for."""
+    """A process of `python -m digitnet.demo` that records every host that it connects to or looks up."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.record = folder / "record.txt"
@@ -98,8 +99,8 @@ class Server:
             "            print(arguments[0] if event == 'socket.getaddrinfo' else arguments[1][0], file=file)\n"
             "sys.addaudithook(hook)\n"
         )
-        wishes = {"GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SHARE": "True", "GRADIO_ANALYTICS_ENABLED": "True"}
-        environment = os.environ | wishes | {"http_proxy": "http://192.0.2.1:9", "PYTHONPATH": str(folder)}
+        unwanted = {"GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SHARE": "True", "GRADIO_ANALYTICS_ENABLED": "True"}
+        environment = os.environ | unwanted | {"http_proxy": "http://192.0.2.1:9", "PYTHONPATH": str(folder)}
         command = [sys.executable, "-m", "digitnet.demo", "--port=0", *arguments]
         self.process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -107,7 +108,7 @@ class Server:
 
     @functools.cached_property
     def line(self) -> str:
-        """What it has printed; waits until it serves."""
+        """The line that it prints once it serves the page."""
         assert self.process.stdout is not None
         return self.process.stdout.readline()
 
@@ -119,9 +120,9 @@ class Server:
     def port(self) -> int:
         return int(self.address.rpartition(":")[2])
 
-    @functools.cache  # noqa: B019  one server a module
+    @functools.cache  # noqa: B019  one server per module
     def stop(self) -> tuple[int, str]:
-        """The exit status after Ctrl-C, and all that it has written but for its line."""
+        """Return the exit status after Ctrl-C, and everything that was printed besides the line."""
         self.process.send_signal(signal.SIGINT)
         out, err = self.process.communicate(timeout=30)
         return self.process.returncode, out + err
@@ -130,7 +131,7 @@ class Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     pytest.importorskip("gradio", reason="gradio is not installed: pip install -e .[demo]")
-    started = Server(tmp_path_factory.mktemp("server"), f"--run={OWN}")
+    started = Server(tmp_path_factory.mktemp("server"), f"--model={CUSTOM_MODEL}")
     yield started
     started.stop()
 
@@ -150,7 +151,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def page(browser: Any, server: Server) -> Iterator[Any]:
-    """One page for all, in the module's order; `asked` has the address of every request."""
+    """One page for all tests, in the order of the module; `requests` has the address of every request."""
     with visit(browser, server, viewport={"width": 1200, "height": 640}) as page:
         yield page
 
@@ -158,9 +159,9 @@ def page(browser: Any, server: Server) -> Iterator[Any]:
 @contextlib.contextmanager
 def visit(browser: Any, server: Server, **options: Any) -> Iterator[Any]:
     page = browser.new_page(**options)
-    page.asked, page.complaints = [], []
-    page.on("request", lambda request: page.asked.append(request.url))
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.requests, page.errors = [], []
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.goto(server.address)
     page.locator("canvas").wait_for()
     yield page
@@ -168,7 +169,7 @@ def visit(browser: Any, server: Server, **options: Any) -> Iterator[Any]:
 
 
 def write(page: Any, digit: int, left: float = 0.3, top: float = 0.2, height: float = 0.62) -> float:
-    """Draws it with the mouse, in parts of the canvas's height; the milliseconds from its end to its answer."""
+    """Draw a digit with the mouse, at a place in units of the canvas's height; return the milliseconds to its answer."""
     box = page.locator("canvas").bounding_box()
     page.evaluate(PROBE)
     for stroke in STROKES[digit]:
@@ -184,7 +185,7 @@ def write(page: Any, digit: int, left: float = 0.3, top: float = 0.2, height: fl
 
 
 def curve(stroke: Stroke) -> Stroke:
-    """Through all its points, without corners (Catmull-Rom)."""
+    """Return points on a smooth curve through all points of a stroke (Catmull-Rom)."""
     points = np.array([stroke[0], *stroke, stroke[-1]])
     drawn = [stroke[0]]
     for a, b, c, d in zip(points, points[1:], points[2:], points[3:], strict=False):
@@ -203,7 +204,7 @@ def clear(page: Any) -> None:
     page.locator("output", has_text="no digit").first.wait_for()
 
 
-def test_all_ten_digits_are_read_from_strokes_of_the_mouse(page: Any) -> None:
+def test_all_ten_digits_are_read_when_drawn_with_the_mouse(page: Any) -> None:
     read, milliseconds = {}, []
     for digit in STROKES:
         clear(page)
@@ -215,7 +216,7 @@ def test_all_ten_digits_are_read_from_strokes_of_the_mouse(page: Any) -> None:
     assert statistics.median(milliseconds) < 1000
 
 
-def test_the_page_shows_what_the_network_sees_and_ten_probabilities_of_each(page: Any) -> None:
+def test_the_page_shows_the_input_and_ten_probabilities_of_each_model(page: Any) -> None:
     clear(page)
     assert page.locator("figure img").count() == 0
     write(page, 3)
@@ -223,14 +224,14 @@ def test_the_page_shows_what_the_network_sees_and_ten_probabilities_of_each(page
     assert seen.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [28, 28]
     assert seen.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
     titles = page.locator("h2").all_inner_texts()
-    assert [title.split()[0] for title in titles] == ["CNN", "MLP", str(OWN)]
+    assert [title.split()[0] for title in titles] == ["CNN", "MLP", str(CUSTOM_MODEL)]
     for bars in page.locator("section").all():
         shares = [float(text.rstrip("%")) for text in bars.locator("span").all_inner_texts()]
         assert len(shares) == 10
         assert sum(shares) == pytest.approx(100, abs=1)
     widest = page.locator("section").first.locator("b").evaluate_all("bars => bars.map(bar => bar.offsetWidth)")
     assert int(np.argmax(widest)) == 3
-    assert answers(page)[:2] == ["3", "3"]  # one's own has hardly been trained
+    assert answers(page)[:2] == ["3", "3"]  # the custom model has hardly been trained
 
 
 def test_several_digits_are_read_from_left_to_right(page: Any) -> None:
@@ -239,10 +240,10 @@ def test_several_digits_are_read_from_left_to_right(page: Any) -> None:
     write(page, 2, left=0.2, top=0.2, height=0.6)
     assert answers(page)[:2] == ["27", "27"]
     pictures = page.locator("figure img").evaluate_all("images => images.map(image => image.className)")
-    assert pictures == ["largest", ""]  # the bars are of the larger
+    assert pictures == ["largest", ""]  # the bars show the larger digit
 
 
-def test_a_page_without_ink_has_no_digit(page: Any) -> None:
+def test_a_cleared_canvas_has_no_digit(page: Any) -> None:
     write(page, 5)
     clear(page)
     assert answers(page) == ["no digit"] * 3
@@ -250,45 +251,45 @@ def test_a_page_without_ink_has_no_digit(page: Any) -> None:
 
 @pytest.mark.parametrize("way", ["chosen", "dropped", "pasted"])
 @pytest.mark.parametrize("index", [0, 1])
-def test_a_picture_is_read_however_it_comes(page: Any, way: str, index: int) -> None:
+def test_a_photo_is_read_when_chosen_dropped_or_pasted(page: Any, way: str, index: int) -> None:
     clear(page)
     images, labels = mnist.load_mnist("test")
     picture = Image.fromarray(images[index].numpy()).resize((420, 420), Image.Resampling.BICUBIC)
-    hand_over(page, png(picture), way)
+    give_file(page, png(picture), way)
     page.locator("output", has_text=str(int(labels[index]))).first.wait_for()
     assert answers(page)[:2] == [str(int(labels[index]))] * 2
     middle = "canvas => canvas.getContext('2d').getImageData(60, 10, 1, 1).data[0]"
     page.wait_for_function(
         f"({middle})(document.querySelector('canvas')) < 50"
-    )  # it is on the page: its ground is black
-    write(page, 1)  # and gone with the next stroke
+    )  # the canvas shows the photo, which has a black ground
+    write(page, 1)  # the next stroke removes it
     assert answers(page)[0] == "1"
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
-        (b"\x89PNG" + bytes(demo.LIMIT), "The picture is larger than 20 MB; scale it down"),
-        (b"<b>no picture</b>", "convert it to JPEG or PNG"),
+        (b"\x89PNG" + bytes(MAX_PHOTO_BYTES), "The picture is larger than 20 MB; scale it down"),
+        (b"<b>not a picture</b>", "convert it to JPEG or PNG"),
         (b"", "is empty"),
     ],
     ids=["oversize", "text", "empty"],
 )
-def test_what_is_no_picture_gets_one_line_and_the_page_lives_on(
-    page: Any, content: bytes, told: str, tmp_path: Path
+def test_a_file_that_is_not_a_picture_is_reported_in_one_line_and_the_page_keeps_working(
+    page: Any, content: bytes, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "photo.png").write_bytes(content)
     page.set_input_files("input[type=file]", tmp_path / "photo.png")
     page.get_by_role("alert").wait_for()
     line = page.get_by_role("alert").inner_text()
-    assert told in line
+    assert message in line
     assert "\n" not in line
     assert "tmp" not in line
     write(page, 1)
     assert answers(page)[0] == "1"
 
 
-def test_a_finger_draws_as_a_mouse_does(browser: Any, server: Server) -> None:
+def test_a_digit_is_read_when_drawn_with_a_finger(browser: Any, server: Server) -> None:
     with visit(browser, server, viewport={"width": 400, "height": 800}, has_touch=True, is_mobile=True) as page:
         box = page.locator("canvas").bounding_box()
         assert box["width"] < 400
@@ -305,14 +306,14 @@ def test_a_finger_draws_as_a_mouse_does(browser: Any, server: Server) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
-def test_the_page_asks_nobody_else(page: Any) -> None:
-    assert {url for url in page.asked if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))} == set()
-    assert page.complaints == []
+def test_the_page_sends_requests_to_this_machine_only(page: Any) -> None:
+    assert {url for url in page.requests if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))} == set()
+    assert page.errors == []
 
 
 def test_only_this_machine_can_connect(server: Server) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-        probe.connect(("192.0.2.1", 9))  # sends nothing; tells the address of this machine in its network
+        probe.connect(("192.0.2.1", 9))  # sends nothing, but selects the address of this machine in its network
         outside = probe.getsockname()[0]
     for host in {"127.0.0.2", outside} - {"127.0.0.1", "0.0.0.0"}:
         with pytest.raises(OSError):  # noqa: PT011  refused, or no such address
@@ -321,11 +322,11 @@ def test_only_this_machine_can_connect(server: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/etc/hostname", str(Path(demo.__file__)), "pyproject.toml", "record.txt"])
-def test_files_are_out_of_reach(server: Server, path: str) -> None:
+def test_the_server_does_not_serve_files(server: Server, path: str) -> None:
     assert fetch(f"{server.address}/gradio_api/file={path}")[0] in (403, 404)
 
 
-def test_no_function_is_offered_to_programs(server: Server) -> None:
+def test_the_server_has_no_public_endpoints(server: Server) -> None:
     status, body = fetch(f"{server.address}/gradio_api/info")
     assert status == 200
     assert json.loads(body) == {"named_endpoints": {}, "unnamed_endpoints": {}}
@@ -333,25 +334,25 @@ def test_no_function_is_offered_to_programs(server: Server) -> None:
     assert fetch(f"{server.address}/monitoring")[0] in (401, 403, 404)
 
 
-def test_an_upload_past_the_page_is_bounded_too(server: Server) -> None:
-    body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + bytes(demo.LIMIT + 1)
+def test_the_server_limits_the_size_of_an_upload(server: Server) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + bytes(MAX_PHOTO_BYTES + 1)
     kind = {"Content-Type": "multipart/form-data; boundary=x"}
     assert fetch(f"{server.address}/gradio_api/upload", body + b"\r\n--x--\r\n", kind)[0] == 413
 
 
-def test_ctrl_c_ends_it_and_the_server_has_asked_nobody(server: Server) -> None:
-    assert server.line == f"http://127.0.0.1:{server.port} is the page to draw on; Ctrl-C ends it\n"
+def test_ctrl_c_stops_the_server_which_has_connected_to_this_machine_only(server: Server) -> None:
+    assert server.line == f"http://127.0.0.1:{server.port} serves the page; press Ctrl-C to stop\n"
     assert server.stop() == (130, "")
     assert set(server.record.read_text().split()) <= {"127.0.0.1", "localhost"}
 
 
-def test_a_page_whose_server_has_gone_says_so(server: Server, page: Any) -> None:
+def test_the_page_reports_that_the_server_has_stopped(server: Server, page: Any) -> None:
     server.stop()
     page.get_by_role("button", name="Clear").click()
     page.get_by_role("alert").filter(has_text="start digitnet.demo again").wait_for()
 
 
-def test_help_waits_for_neither_torch_nor_gradio(tmp_path: Path) -> None:
+def test_help_imports_neither_torch_nor_gradio(tmp_path: Path) -> None:
     for name in ("torch", "gradio"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
     done = spawn("digitnet.demo", "--help", folder=tmp_path, PYTHONPATH=str(tmp_path))
@@ -359,7 +360,7 @@ def test_help_waits_for_neither_torch_nor_gradio(tmp_path: Path) -> None:
     assert "--port" in done.out
 
 
-def test_without_gradio_it_says_what_to_install(tmp_path: Path) -> None:
+def test_a_missing_gradio_is_reported_with_the_command_that_installs_it(tmp_path: Path) -> None:
     (tmp_path / "gradio.py").write_text("raise ModuleNotFoundError(\"No module named 'gradio'\")")
     done = spawn("digitnet.demo", "--port=0", folder=tmp_path, PYTHONPATH=str(tmp_path))
     assert done.status == 2
@@ -367,32 +368,13 @@ def test_without_gradio_it_says_what_to_install(tmp_path: Path) -> None:
     assert "pip install 'digitnet[demo]'" in done.err
 
 
-def test_a_port_that_cannot_be_had_is_named(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_or_out_of_range_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = spawn("digitnet.demo", f"--port={port}", folder=tmp_path)
     assert done.status == 2
     assert done.err == f"digitnet: error: --port={port}: Address already in use; --port=0 takes a free one\n"
     assert spawn("digitnet.demo", "--port=65536", folder=tmp_path).status == 2
-
-
-@pytest.fixture(scope="module")
-def readers() -> dict[str, DigitReader]:
-    return {"CNN": DigitReader("cnn"), "<own>": DigitReader("mlp")}
-
-
-def test_an_answer_is_html_without_a_browser(readers: dict[str, DigitReader]) -> None:
-    picture = Image.new("L", (400, 300), 255)
-    ImageDraw.Draw(picture).line([(210, 60), (190, 240)], fill=0, width=15)
-    told = demo.answer(readers, url(png(picture)))
-    assert told.count("<output>1</output>") == 2
-    assert "&lt;own&gt;" in told
-    assert told.count("<img") == 1
-
-
-@pytest.mark.parametrize("picture", ["", "data:,", "data:image/png;base64,aGFsbG8="])
-def test_what_no_browser_would_send_gets_a_line(readers: dict[str, DigitReader], picture: str) -> None:
-    assert demo.answer(readers, picture).startswith('<p role="alert">The picture')
 
 
 def png(picture: Image.Image) -> bytes:
@@ -405,8 +387,8 @@ def url(content: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
-def hand_over(page: Any, content: bytes, way: str) -> None:
-    """Gives the page a file as people do."""
+def give_file(page: Any, content: bytes, way: str) -> None:
+    """Give the page a file in one of the three ways that it offers."""
     if way == "chosen":
         page.set_input_files("input[type=file]", {"name": "photo.png", "mimeType": "image/png", "buffer": content})
         return

@@ -150,7 +150,7 @@ def test_a_run_of_ones_own_scores_the_same_from_its_export(run: Run, tmp_path: P
     assert run(train, *FAST, "hydra.run.dir=out").status == 0
     assert run(export, "--run", "out", "-o", "sub/mine.safetensors").status == 0
     one, other = (
-        json.loads(run(evaluate, f"run={source}", "json=-").out) for source in ("out", "sub/mine.safetensors")
+        json.loads(run(evaluate, f"model={source}", "json_path=-").out) for source in ("out", "sub/mine.safetensors")
     )
     assert {name: one[name] for name in one if "acc" in name} == {name: other[name] for name in other if "acc" in name}
     assert one["test/loss"] == other["test/loss"]
@@ -365,7 +365,7 @@ def test_a_changed_byte_a_missing_card_and_a_file_too_large_are_refused(
     assert "x.json is missing" in refused(tmp_path / "x.safetensors")
     (tmp_path / "x.json").write_bytes((folder / "mlp.json").read_bytes())
     assert "SHA-256" in refused(tmp_path / "x.safetensors")
-    done = run(evaluate, "run=x.safetensors")
+    done = run(evaluate, "model=x.safetensors")
     assert done.status == 2
     assert done.err.count("\n") == 1, done.err
     monkeypatch.setattr("digitnet.checkpoints.checkpoint_format.LIMIT", 1000)

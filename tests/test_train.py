@@ -55,7 +55,7 @@ def test_metrics_json_holds_the_outcome(run: Run, tmp_path: Path) -> None:
 def test_evaluate_gives_the_same_figures_to_the_last_digit(run: Run, tmp_path: Path) -> None:
     run(train, *SLIM, "debug=fast", "trainer.limit_test_batches=1.0", "hydra.run.dir=out")
     before = files(tmp_path)
-    done = run(evaluate, "run=out", "json=-")
+    done = run(evaluate, "model=out", "json_path=-")
     assert done.status == 0, done.err
     trained, evaluated = json.loads((tmp_path / "out" / "metrics.json").read_text()), json.loads(done.out)
     figures = [name for name in trained if name.startswith("test/") and name != "test/seconds"]

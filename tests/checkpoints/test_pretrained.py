@@ -28,7 +28,7 @@ def save_bundled(model: DigitClassifier, name: str, extra: dict[str, Any]) -> No
 @pytest.mark.parametrize("name", sorted(pretrained.pretrained_paths()))
 def test_a_bundled_model_scores_the_accuracy_in_its_card(name: str, run: Run) -> None:
     card = json.loads((pretrained.PRETRAINED_DIR / f"{name}.json").read_text())
-    done = run(evaluate, f"run={name}", "json=-")
+    done = run(evaluate, f"model={name}", "json_path=-")
     assert json.loads(done.out)["test/acc"] == card["test/acc"]
 
 

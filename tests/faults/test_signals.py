@@ -57,7 +57,7 @@ def test_a_stop_at_the_end_of_an_epoch_keeps_the_curves(forks: Forks, whole: dic
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_evaluate_ends_at_once_and_writes_nothing(number: int, finished: Path, forks: Forks, tmp_path: Path) -> None:
     signalled = Sabotage(PLACES["test"][0], 2, Send(number))
-    done = forks.run("evaluate", "run=out", "json=figures.json", folder=tmp_path, sabotages=[signalled])
+    done = forks.run("evaluate", "model=out", "json_path=figures.json", folder=tmp_path, sabotages=[signalled])
     assert done.status == 128 + number, done.err
     assert not (tmp_path / "figures.json").exists()
 

@@ -24,7 +24,7 @@ def test_weights_and_batch_norm_figures_are_averaged(run: Run, tmp_path: Path) -
 def test_the_test_figures_are_those_of_the_average(run: Run, tmp_path: Path) -> None:
     assert run(train, *SMALL, "hydra.run.dir=out").status == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert json.loads(run(evaluate, "run=out", "json=-").out)["test/acc"] == metrics["test/acc"]
+    assert json.loads(run(evaluate, "model=out", "json_path=-").out)["test/acc"] == metrics["test/acc"]
 
 
 def test_a_resumed_run_ends_where_one_that_never_stopped_does(run: Run, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from digitnet.errors import RunError, UsageError
 
 WRONG_INPUT = (UsageError, HydraException, OmegaConfBaseException)
 EXPECTED = (*WRONG_INPUT, RunError, OSError)
-PATHS = "run|resume|json|plots|data.root|hydra.run.dir|hydra.sweep.dir"
+PATHS = "model_ref|resume|json_path|plots_dir|data.root|hydra.run.dir|hydra.sweep.dir"
 
 Check = Callable[[DictConfig], None]
 Rewrite = Callable[[list[str]], list[str]]
@@ -185,6 +185,6 @@ def jobs(overrides: list[Override]) -> list[list[str]]:
 
 
 def quote_path(override: str) -> str:
-    """A path may hold what means something to Hydra: `run=a=b, c` becomes `run='a=b, c'`."""
+    """A path may hold what means something to Hydra: `resume=a=b, c` becomes `resume='a=b, c'`."""
     found = re.fullmatch(rf"({PATHS})=((?!null$)[^'\"].*)", override, re.DOTALL)
     return "{}='{}'".format(found[1], found[2].replace("'", "\\'")) if found else override

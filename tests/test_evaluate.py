@@ -52,7 +52,7 @@ def test_null_is_the_default_and_no_name_of_a_file(run: Run, trained: Path) -> N
     assert not (trained.parent / "null").exists()
     done = run(evaluate, "model=null")
     assert (done.status, done.out) == (2, "")
-    assert done.err == "digitnet: error: run=null: must be a run folder, a checkpoint, cnn or mlp\n"
+    assert done.err == "digitnet: error: model=null: must be a run folder, a checkpoint, cnn or mlp\n"
 
 
 @pytest.mark.parametrize("name", ["a=b", "two words", "x, y", "it's", "[z]", "ünï"])

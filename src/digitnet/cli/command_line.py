@@ -1,7 +1,7 @@
 """From the command line of a Hydra command to the checked configs of its jobs."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import hydra
@@ -20,7 +20,7 @@ Validator = Callable[[DictConfig], None]
 ExpandOverrides = Callable[[list[str], Compose, list[str]], list[str]]
 
 # Keys whose values are paths, which may contain characters that Hydra's grammar reserves.
-_PATH_KEYS = "model|resume|json_path|plots_dir|data.root|hydra.run.dir|hydra.sweep.dir"
+_PATH_KEYS = "model_ref|resume|json_path|plots_dir|data.root|hydra.run.dir|hydra.sweep.dir"
 
 
 def validate_command_line(
@@ -50,10 +50,10 @@ def validate_command_line(
     with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         groups = list(loader.list_groups(""))
-        texts = [_quote_path(text, groups) for text in options.overrides]
+        texts = [_quote_path(text) for text in options.overrides]
         if expand_overrides:
             compose = _composer(config_name, groups, hydra_overrides)
-            texts = [_quote_path(text, groups) for text in expand_overrides(texts, compose, groups)]
+            texts = [_quote_path(text) for text in expand_overrides(texts, compose, groups)]
         overrides = OverridesParser.create(loader).parse_overrides(texts)
         configs: list[DictConfig] = []
         for number, job in enumerate(_expand_sweep(overrides) if options.multirun else [texts]):
@@ -181,9 +181,7 @@ def _expand_sweep(overrides: list[Override]) -> list[list[str]]:
     return split_sweep([each for each in overrides if each.is_discrete_sweep() or not each.is_sweep_override()])
 
 
-def _quote_path(override: str, groups: Sequence[str] = ()) -> str:
+def _quote_path(override: str) -> str:
     """Quote a path, which may contain characters of Hydra's grammar: `resume=a=b, c` becomes `resume='a=b, c'`."""
     match = re.fullmatch(rf"({_PATH_KEYS})=((?!null$)[^'\"].*)", override, re.DOTALL)
-    if match is None or match[1] in groups:
-        return override
-    return "{}='{}'".format(match[1], match[2].replace("'", "\\'"))
+    return "{}='{}'".format(match[1], match[2].replace("'", "\\'")) if match else override

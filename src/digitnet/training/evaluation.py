@@ -28,7 +28,7 @@ def validate_evaluation(config: DictConfig) -> None:
     Raises:
         UsageError: If anything is missing.
     """
-    check_argument(config.model is not None, "model", "null", "a run folder, a checkpoint, cnn or mlp")
+    check_argument(config.model_ref is not None, "model", "null", "a run folder, a checkpoint, cnn or mlp")
     _load_model(config)
     instantiate(config.data, "data").prepare_data()
     build_trainer(config.trainer, [])
@@ -48,7 +48,7 @@ def run_evaluation(config: DictConfig) -> None:
         UsageError: If there is no such model.
         RunError: If the loss is not finite, or a file cannot be written.
     """
-    paths = resolve_models(config.model)
+    paths = resolve_models(config.model_ref)
     model, data = _load_model(config), instantiate(config.data, "data")
     trainer = build_trainer(config.trainer, [])
     metrics = score_test_set(trainer, model, data)
@@ -71,7 +71,7 @@ def run_evaluation(config: DictConfig) -> None:
 def _load_model(config: DictConfig) -> DigitModule:
     """Load the model or the ensemble to score."""
     check_argument(isinstance(config.tta, int) and 0 <= config.tta <= 4, "tta", config.tta, "from 0 to 4 pixels")
-    return load_ensemble(config.model, config.tta)
+    return load_ensemble(config.model_ref, config.tta)
 
 
 def _save_samples_plot(directory: Path, seed: int, model: DigitModule, images: Tensor, labels: Tensor) -> None:

@@ -464,7 +464,7 @@ def test_a_picture_is_read_in_one_line_of_python(tmp_path: Path) -> None:
         result = digitnet.read(source, model="cnn")
         assert (result.text, result.answer) == (label(0), label(0))
         assert result.digits[0].image.shape == (28, 28)
-    with pytest.raises(UsageError, match="no picture; give a path"):
+    with pytest.raises(UsageError, match="not a picture; give a path"):
         digitnet.read(given[-1])
     assert digitnet.read(path, model=pretrained.load("mlp")).text == label(0)
 

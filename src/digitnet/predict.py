@@ -167,7 +167,7 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 def draw_sheet(path: Path, files: "Sequence[Path]", outcomes: "Sequence[Outcome]") -> None:
     """The first pictures, with what was seen of them."""
     from digitnet import plots
-    from digitnet.inference.photos.image_io import load, printable
+    from digitnet.inference.photos.image_io import load_image, printable
 
     read = [
         (file, outcome) for file, outcome in zip(files, outcomes, strict=True) if not isinstance(outcome, UsageError)
@@ -175,7 +175,7 @@ def draw_sheet(path: Path, files: "Sequence[Path]", outcomes: "Sequence[Outcome]
     cells = []
     for file, outcome in read[:ON_A_SHEET]:
         seen = (outcome.largest.image, outcome.largest.probabilities) if outcome.largest else (None, None)
-        cells.append(plots.Cell(printable(file.name), outcome.answer, load(file), *seen))
+        cells.append(plots.Cell(printable(file.name), outcome.answer, load_image(file), *seen))
     plots.draw_sheet(cells).savefig(path)
     print(f"drawn: {path}", file=sys.stderr)
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from digitnet.checkpoints import pretrained
 from digitnet.data import MNISTDataModule
 from digitnet.errors import UsageError
-from digitnet.inference.photos.image_io import load
-from digitnet.inference.photos.parallel import look_at
-from digitnet.inference.photos.segment import Box, Found, find_digits
+from digitnet.inference.photos.image_io import load_image
+from digitnet.inference.photos.parallel import detect_files
+from digitnet.inference.photos.segment import Box, DetectedDigit, detect_digits
 from digitnet.models import DigitClassifier
 
 SURE = 0.5  # probable: more than all the others together
@@ -92,16 +92,16 @@ class Reader:
 
     def read(self, source: Any) -> Reading:
         """Of a path, a PIL image or an array. Raises UsageError for what is no picture."""
-        return self.judge([find_digits(load(source))])[0]
+        return self.judge([detect_digits(load_image(source))])[0]
 
     def read_files(self, paths: Sequence[Path]) -> Iterator[Reading | UsageError]:
         """Of each file in turn, or why it is none; many are looked at by as many processes as there are cores."""
-        pictures = look_at(paths)
+        pictures = detect_files(paths)
         while batch := list(itertools.islice(pictures, BATCH)):
             readings = iter(self.judge([found for found in batch if not isinstance(found, UsageError)]))
             yield from (found if isinstance(found, UsageError) else next(readings) for found in batch)
 
-    def judge(self, pictures: Sequence[list[Found]]) -> list[Reading]:
+    def judge(self, pictures: Sequence[list[DetectedDigit]]) -> list[Reading]:
         """What the network says of the digits found in each picture."""
         found = [each for picture in pictures for each in picture]
         if not found:

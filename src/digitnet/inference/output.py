@@ -15,7 +15,7 @@ from torch import Tensor
 
 from digitnet.errors import UsageError
 from digitnet.inference.files import Outcome
-from digitnet.inference.photos.image_io import load, printable
+from digitnet.inference.photos.image_io import load_image, printable
 from digitnet.inference.reader import ReadResult
 
 MAX_SHEET_IMAGES = 200  # as many are 11,000 pixels high
@@ -122,7 +122,9 @@ def save_contact_sheet(path: Path, files: Sequence[Path], outcomes: Sequence[Out
         assert isinstance(result, ReadResult)
         largest = result.largest_digit
         image, probabilities = (largest.image, largest.probabilities) if largest else (None, None)
-        items.append(plots.ContactSheetItem(printable(file.name), result.summary, load(file), image, probabilities))
+        items.append(
+            plots.ContactSheetItem(printable(file.name), result.summary, load_image(file), image, probabilities)
+        )
     plots.plot_contact_sheet(items).savefig(path)
     print(f"saved: {path}", file=sys.stderr)
 

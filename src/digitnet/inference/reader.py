@@ -16,9 +16,9 @@ from digitnet.checkpoints import pretrained
 from digitnet.data import MNISTDataModule
 from digitnet.errors import UsageError
 from digitnet.inference.calibration import fit_calibration
-from digitnet.inference.photos.image_io import load
-from digitnet.inference.photos.parallel import look_at
-from digitnet.inference.photos.segment import Box, Found, find_digits
+from digitnet.inference.photos.image_io import load_image
+from digitnet.inference.photos.parallel import detect_files
+from digitnet.inference.photos.segment import Box, DetectedDigit, detect_digits
 from digitnet.models import Calibration, DigitModule
 
 MIN_CONFIDENCE = 0.5  # more probable than all other classes together
@@ -116,7 +116,7 @@ class DigitReader:
         Raises:
             UsageError: If the source is not a picture.
         """
-        return self.classify([find_digits(load(source))])[0]
+        return self.classify([detect_digits(load_image(source))])[0]
 
     def read_files(self, paths: Sequence[Path]) -> Iterator[ReadResult | UsageError]:
         """Read the digits in many files; with many files, one process per core searches the pictures for digits.
@@ -127,12 +127,12 @@ class DigitReader:
         Yields:
             For each file in turn the digits that were found, or the error if it is not a picture.
         """
-        pictures = look_at(paths)
+        pictures = detect_files(paths)
         while batch := list(itertools.islice(pictures, PICTURES_PER_BATCH)):
             results = iter(self.classify([found for found in batch if not isinstance(found, UsageError)]))
             yield from (found if isinstance(found, UsageError) else next(results) for found in batch)
 
-    def classify(self, pictures: Sequence[list[Found]]) -> list[ReadResult]:
+    def classify(self, pictures: Sequence[list[DetectedDigit]]) -> list[ReadResult]:
         """Classify the digits that were detected in each picture.
 
         Args:

@@ -1,10 +1,13 @@
-"""Digits are found in any picture and come out as MNIST has them, whatever the paper, the light and the pen."""
+"""Tests of `detect_digits`: digits on any paper, in any light and by any pen are detected and become MNIST images."""
 
+import importlib.util
 import io
 import itertools
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,17 +17,17 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from skimage.measure import euler_number
 
-from benchmarks.photo_generator import generate_photographs
 from digitnet.data import mnist
-from digitnet.inference.photos.image_io import load
-from digitnet.inference.photos.normalize import THIN
-from digitnet.inference.photos.segment import Found, find_digits
-from digitnet.inference.reader import DigitReader as DigitReader
+from digitnet.inference.photos.image_io import load_image
+from digitnet.inference.photos.segment import DetectedDigit, detect_digits
+from digitnet.inference.photos.thresholds import THRESHOLDS
+from digitnet.inference.reader import DigitReader
 
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 IMAGES = mnist.load_mnist("test")[0].numpy()
 LABELS = mnist.load_mnist("test")[1].numpy()
 
-LOST = 0.001  # of the digits, on the way through a picture: wanted
+MAX_ACCURACY_LOSS = 0.001  # of the digits: misread only because they were given as pictures
 
 Array = np.ndarray[Any, Any]
 
@@ -35,30 +38,30 @@ def readers() -> dict[str, DigitReader]:
 
 
 @pytest.fixture(scope="session")
-def found() -> list[list[Found]]:
-    """In the first 2,000 test images, given as the pictures they are: bright on black."""
-    return [find_digits(load(image)) for image in IMAGES[:2000]]
+def detected() -> list[list[DetectedDigit]]:
+    """Return the digits that are detected in the first 2,000 test images, given unchanged: bright on black."""
+    return [detect_digits(load_image(image)) for image in IMAGES[:2000]]
 
 
 def read(reader: DigitReader, picture: Any) -> str:
-    """The digits that are most probable, sure or not."""
-    return "".join(str(each.label) for each in reader.read(picture).digits)
+    """Return the most probable label of each digit, confident or not."""
+    return "".join(str(each.digit) for each in reader.read(picture).digits)
 
 
-def apart(one: Array, other: Array) -> int:
-    """The largest difference of two images after the shift by up to one pixel that makes it least."""
+def min_shifted_difference(one: Array, other: Array) -> int:
+    """Return the largest difference between two images, after the best shift by up to one pixel."""
     wide = np.pad(other.astype(int), 1)
     shifts = itertools.product(range(3), repeat=2)
     return min(int(np.abs(wide[down : down + 28, right : right + 28] - one).max()) for down, right in shifts)
 
 
 def ink(number: int, scale: int) -> Array:
-    """A test image that was written larger, `[28 * scale, 28 * scale]`, bright on black."""
+    """Return an enlarged test image, `[28 * scale, 28 * scale]`, bright on black."""
     return np.asarray(Image.fromarray(IMAGES[number]).resize((28 * scale, 28 * scale), Image.Resampling.BICUBIC))
 
 
 def page(height: int, width: int, *placed: tuple[Array, int, int]) -> Array:
-    """Ink at (top, left), bright on black."""
+    """Return a page `[height, width]` with ink placed at (top, left), bright on black."""
     whole = np.zeros((height, width), np.uint8)
     for inked, top, left in placed:
         part = whole[top : top + inked.shape[0], left : left + inked.shape[1]]
@@ -67,20 +70,21 @@ def page(height: int, width: int, *placed: tuple[Array, int, int]) -> Array:
 
 
 def row(numbers: range, scale: int = 3, gap: int = 20) -> Array:
+    """Return test images side by side, bright on black."""
     side = 28 * scale
     placed = [(ink(number, scale), gap, gap + place * (side + gap)) for place, number in enumerate(numbers)]
     return page(side + 2 * gap, len(numbers) * (side + gap) + gap, *placed)
 
 
 def drawn_on(number: int, draw: Callable[[ImageDraw.ImageDraw], Any]) -> Array:
-    """A test digit with something drawn over it in ink, 300 × 300, bright on black."""
+    """Return a test digit on which `draw` has drawn, `[300, 300]`, bright on black."""
     image = Image.fromarray(page(300, 300, (ink(number, 5), 80, 80)))
     draw(ImageDraw.Draw(image))
     return np.asarray(image)
 
 
-def lit(inked: Array, seed: int) -> Array:
-    """Dark ink on paper that a camera saw: a light that falls off to one side, and mild noise."""
+def photographed(inked: Array, seed: int) -> Array:
+    """Return dark ink on paper as a camera records it: the light decreases to one side, and there is mild noise."""
     random = np.random.default_rng(seed)
     y, x = (axis / max(inked.shape) - 0.5 for axis in np.indices(inked.shape))
     angle = random.uniform(0, 2 * np.pi)
@@ -89,12 +93,14 @@ def lit(inked: Array, seed: int) -> Array:
 
 
 def transparent(inked: Array, colour: int) -> Image.Image:
+    """Return ink of one gray on a transparent background."""
     pixels = np.full((*inked.shape, 4), colour, np.uint8)
     pixels[..., 3] = inked
     return Image.fromarray(pixels)
 
 
 def eight(width: int) -> Image.Image:
+    """Return an 8 of two ellipses, drawn with a pen of `width` pixels."""
     image = Image.new("L", (400, 400), 255)
     draw, half = ImageDraw.Draw(image), width // 2
     draw.ellipse((140 - half, 60 - half, 260 + half, 180 + half), outline=0, width=width)
@@ -103,76 +109,84 @@ def eight(width: int) -> Image.Image:
 
 
 def seven(width: int) -> Image.Image:
+    """Return a 7 of two lines, drawn with a pen of `width` pixels."""
     image = Image.new("L", (400, 400), 255)
     ImageDraw.Draw(image).line([(120, 90), (290, 90), (190, 320)], fill=0, width=width, joint="curve")
     return image
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (5, 1), (5, 5), (12, 12), (16, 16), (8, 1000), (1000, 8)])
-def test_a_picture_of_a_few_pixels_is_read_as_any_other(shape: tuple[int, int]) -> None:
-    assert len(find_digits(load(np.random.default_rng(1).random(shape)))) <= 1
+def test_pictures_of_a_few_pixels_are_accepted(shape: tuple[int, int]) -> None:
+    assert len(detect_digits(load_image(np.random.default_rng(1).random(shape)))) <= 1
 
 
-# MNIST itself
+# MNIST images as pictures
 
 
-def same(image: Array, digits: list[Found]) -> bool:
-    return len(digits) == 1 and apart(image, digits[0].image) <= 3
+def is_unchanged(image: Array, digits: list[DetectedDigit]) -> bool:
+    """Return whether exactly one digit was detected and equals the image, but for a shift and rounding."""
+    return len(digits) == 1 and min_shifted_difference(image, digits[0].image) <= 3
 
 
-def test_mnist_comes_back_as_it_was(found: list[list[Found]]) -> None:
-    assert all(found[:500]), "a digit was overlooked"
-    assert sum(map(same, IMAGES[:500], found[:500])) >= 0.88 * 500
+def test_most_mnist_images_are_returned_unchanged(detected: list[list[DetectedDigit]]) -> None:
+    assert all(detected[:500]), "a digit was not detected"
+    assert sum(map(is_unchanged, IMAGES[:500], detected[:500])) >= 0.88 * 500
 
 
-def right(reader: DigitReader, found: list[list[Found]]) -> int:
-    """How many are read right: a picture with not exactly one digit is not."""
-    images = torch.from_numpy(np.stack([digits[0].image for digits in found]))
+def count_correct(reader: DigitReader, detected: list[list[DetectedDigit]]) -> int:
+    """Return how many pictures are read correctly; those without exactly one digit are not."""
+    images = torch.from_numpy(np.stack([digits[0].image for digits in detected]))
     predicted = reader.logits(images).argmax(dim=1).numpy()
-    alone = np.array([len(digits) == 1 for digits in found])
-    return int((alone & (predicted == LABELS[: len(found)])).sum())
+    alone = np.array([len(digits) == 1 for digits in detected])
+    return int((alone & (predicted == LABELS[: len(detected)])).sum())
 
 
-def right_at_once(reader: DigitReader, count: int) -> int:
+def count_correct_directly(reader: DigitReader, count: int) -> int:
+    """Return how many of the first test images are classified correctly without detection."""
     return int((reader.logits(torch.from_numpy(IMAGES[:count])).argmax(dim=1).numpy() == LABELS[:count]).sum())
 
 
 @pytest.mark.parametrize("name", ["cnn", "mlp"])
-def test_hardly_any_digit_is_lost_on_the_way(
-    name: str, readers: dict[str, DigitReader], found: list[list[Found]]
+def test_detection_costs_hardly_any_accuracy_on_2000_test_images(
+    name: str, readers: dict[str, DigitReader], detected: list[list[DetectedDigit]]
 ) -> None:
-    assert right_at_once(readers[name], 2000) - right(readers[name], found) <= 2 * LOST * 2000  # the sample is small
+    assert (
+        count_correct_directly(readers[name], 2000) - count_correct(readers[name], detected)
+        <= 2 * MAX_ACCURACY_LOSS * 2000
+    )  # twice the limit, as the sample is small
 
 
 @pytest.mark.slow
-def test_hardly_any_digit_of_all_is_lost_on_the_way(readers: dict[str, DigitReader]) -> None:
-    found = [find_digits(load(image)) for image in IMAGES]
-    assert all(found)
-    assert sum(map(same, IMAGES, found)) >= 0.88 * len(IMAGES)
+def test_detection_costs_hardly_any_accuracy_on_all_test_images(readers: dict[str, DigitReader]) -> None:
+    detected = [detect_digits(load_image(image)) for image in IMAGES]
+    assert all(detected)
+    assert sum(map(is_unchanged, IMAGES, detected)) >= 0.88 * len(IMAGES)
     for reader in readers.values():
-        assert right_at_once(reader, len(IMAGES)) - right(reader, found) <= LOST * len(IMAGES)
+        assert count_correct_directly(reader, len(IMAGES)) - count_correct(reader, detected) <= MAX_ACCURACY_LOSS * len(
+            IMAGES
+        )
 
 
-def test_the_centre_of_mass_comes_to_the_middle() -> None:
+def test_digits_are_centred_on_their_mass_and_20_pixels_long() -> None:
     for number in range(100):
         for picture in (IMAGES[number], 255 - page(300, 240, (ink(number, 4), 10, 110))):
-            (digit,) = find_digits(load(picture))
+            (digit,) = detect_digits(load_image(picture))
             inked = digit.image.any(axis=1).nonzero()[0], digit.image.any(axis=0).nonzero()[0]
             assert max(map(np.ptp, inked)) + 1 == 20
             if all(places[0] > 0 and places[-1] < 27 for places in inked):
                 assert np.abs(np.subtract(ndimage.center_of_mass(digit.image), 14)).max() < 1
 
 
-def test_the_box_is_where_the_digit_stands() -> None:
+def test_the_box_is_the_bounding_box_of_the_digit() -> None:
     picture = np.full((200, 300), 255, np.uint8)
     picture[50:150, 200:215] = 0
-    (digit,) = find_digits(load(picture))
+    (digit,) = detect_digits(load_image(picture))
     assert digit.box == (200, 50, 215, 150)
 
 
-# The same digit in other pictures
+# The same digit in different pictures
 
-TWINS: dict[str, Callable[[int], Any]] = {
+VARIANTS: dict[str, Callable[[int], Any]] = {
     "dark on white": lambda number: 255 - IMAGES[number],
     "black on transparent paper": lambda number: transparent(IMAGES[number], 0),
     "white on transparent paper": lambda number: transparent(IMAGES[number], 255),
@@ -182,28 +196,28 @@ TWINS: dict[str, Callable[[int], Any]] = {
     "in a corner": lambda number: page(220, 300, (ink(number, 5), 0, 155)),
     "at the other side": lambda number: 255 - page(300, 220, (ink(number, 5), 155, 3)),
     "small on a large page": lambda number: 255 - page(480, 480, (ink(number, 3), 60, 300)),
-    "on a page that has to be shrunk": lambda number: 255 - page(1200, 900, (ink(number, 5), 60, 500)),
+    "on a page that has to be reduced": lambda number: 255 - page(1200, 900, (ink(number, 5), 60, 500)),
 }
 
 
-@pytest.mark.parametrize("twin", TWINS)
-def test_a_digit_is_the_same_whatever_it_is_written_on(twin: str, readers: dict[str, DigitReader]) -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_size_position_and_background_do_not_change_what_is_read(variant: str, readers: dict[str, DigitReader]) -> None:
     for number in range(50):
-        assert read(readers["cnn"], TWINS[twin](number)) == read(readers["cnn"], IMAGES[number])
+        assert read(readers["cnn"], VARIANTS[variant](number)) == read(readers["cnn"], IMAGES[number])
 
 
 @pytest.mark.parametrize("side", [200, 400])
-def test_the_light_does_not_change_what_is_read(side: int, readers: dict[str, DigitReader]) -> None:
+def test_uneven_light_and_noise_do_not_change_what_is_read(side: int, readers: dict[str, DigitReader]) -> None:
     same = 0
     for number in range(50):
         top, left = np.random.default_rng(number).integers(0, side - 140, 2)
-        picture = lit(page(side, side, (ink(number, 5), top, left)), number)
+        picture = photographed(page(side, side, (ink(number, 5), top, left)), number)
         same += read(readers["cnn"], picture) == read(readers["cnn"], IMAGES[number])
     assert same >= 49
 
 
-def test_a_digit_that_fills_the_picture_is_read_whole(readers: dict[str, DigitReader]) -> None:
-    """Its strokes are not taken for lines of the paper, though they run through the picture from end to end."""
+def test_a_digit_that_fills_the_picture_is_read(readers: dict[str, DigitReader]) -> None:
+    """Its strokes are not removed as ruled lines, although they run from one end of the picture to the other."""
     right = 0
     for number in range(50):
         written = ink(number, 5)
@@ -212,7 +226,7 @@ def test_a_digit_that_fills_the_picture_is_read_whole(readers: dict[str, DigitRe
     assert right >= 45
 
 
-# Several
+# Several digits
 
 
 def test_a_row_is_read_from_left_to_right(readers: dict[str, DigitReader]) -> None:
@@ -223,7 +237,7 @@ def test_a_row_is_read_from_left_to_right(readers: dict[str, DigitReader]) -> No
     assert right >= 19
 
 
-def test_two_rows_are_read_one_after_the_other(readers: dict[str, DigitReader]) -> None:
+def test_two_rows_are_read_from_top_to_bottom(readers: dict[str, DigitReader]) -> None:
     right = 0
     for first in range(0, 120, 6):
         rows = np.vstack([row(range(first, first + 3)), row(range(first + 3, first + 6))])
@@ -231,20 +245,22 @@ def test_two_rows_are_read_one_after_the_other(readers: dict[str, DigitReader]) 
     assert right >= 19
 
 
-def test_a_row_that_runs_downhill_is_one_row(readers: dict[str, DigitReader]) -> None:
+def test_a_row_that_slopes_down_is_read_as_one_row(readers: dict[str, DigitReader]) -> None:
     placed = [(ink(number, 3), 10 + 14 * number, 10 + 100 * number) for number in range(4)]
     assert read(readers["cnn"], 255 - page(200, 420, *placed)) == "7210"
 
 
-# What stands around them
+# Surroundings of a digit
 
 
 def rules(draw: ImageDraw.ImageDraw, fall: int = 0) -> None:
+    """Draw ruled lines that fall by some pixels from left to right."""
     for y in range(20 - fall, 300, 40):
         draw.line((0, y, 300, y + fall), fill=110, width=2)
 
 
 def grid(draw: ImageDraw.ImageDraw) -> None:
+    """Draw the lines of squared paper."""
     rules(draw)
     for x in range(20, 300, 40):
         draw.line((x, 0, x, 300), fill=110, width=2)
@@ -257,29 +273,29 @@ DECORATIONS: dict[str, Callable[[ImageDraw.ImageDraw], Any]] = {
 }
 
 
-@pytest.mark.parametrize("what", DECORATIONS)
-@pytest.mark.parametrize("photographed", [False, True], ids=["drawn", "photographed"])
-def test_what_is_drawn_around_a_digit_is_not_read(
-    what: str, photographed: bool, readers: dict[str, DigitReader]
+@pytest.mark.parametrize("decoration", DECORATIONS)
+@pytest.mark.parametrize("as_photo", [False, True], ids=["drawn", "photographed"])
+def test_rings_boxes_and_underlines_are_not_read(
+    decoration: str, as_photo: bool, readers: dict[str, DigitReader]
 ) -> None:
     for number in range(20):
-        picture = drawn_on(number, DECORATIONS[what])
-        picture = lit(picture, number) if photographed else 255 - picture
+        picture = drawn_on(number, DECORATIONS[decoration])
+        picture = photographed(picture, number) if as_photo else 255 - picture
         assert read(readers["cnn"], picture) == str(LABELS[number]), number
 
 
 @pytest.mark.parametrize("lines", [rules, lambda draw: rules(draw, 16), grid], ids=["ruled", "slanted", "grid"])
-def test_lines_of_the_paper_are_not_read(lines: Callable[..., Any], readers: dict[str, DigitReader]) -> None:
+def test_ruled_lines_and_grids_are_not_read(lines: Callable[..., Any], readers: dict[str, DigitReader]) -> None:
     for number in range(20):
-        assert read(readers["cnn"], lit(drawn_on(number, lines), number)) == str(LABELS[number]), number
+        assert read(readers["cnn"], photographed(drawn_on(number, lines), number)) == str(LABELS[number]), number
 
 
-def test_lines_that_could_not_be_told_from_ink_lead_to_no_wrong_answer(readers: dict[str, DigitReader]) -> None:
-    answers = [readers["cnn"].read(255 - drawn_on(number, grid)).summary for number in range(20)]
+def test_sharp_grid_lines_that_look_like_ink_lead_to_no_wrong_answer(readers: dict[str, DigitReader]) -> None:
+    answers = [readers["cnn"].read(255 - drawn_on(number, grid)).answer for number in range(20)]
     assert all(answer in ("not sure", "no digit", str(LABELS[number])) for number, answer in enumerate(answers))
 
 
-def test_a_sheet_on_a_dark_table_is_looked_at_without_the_table(readers: dict[str, DigitReader]) -> None:
+def test_a_digit_on_a_sheet_on_a_dark_table_is_read(readers: dict[str, DigitReader]) -> None:
     for number in range(10):
         table = np.random.default_rng(number).normal(40, 4, (400, 480))
         table[50:350, 110:370] = 235 * (1 - 0.9 * page(300, 260, (ink(number, 5), 80, 60)) / 255)
@@ -290,15 +306,16 @@ def test_a_sheet_on_a_dark_table_is_looked_at_without_the_table(readers: dict[st
         assert 130 <= digit.box[1] < digit.box[3] <= 270
 
 
-# Nothing
+# Pictures without digits
 
 
 def shaded(low: float, high: float, noise: float = 0) -> Array:
+    """Return a picture whose brightness changes evenly from left to right, with noise of a standard deviation."""
     across = np.broadcast_to(np.linspace(low, high, 300), (200, 300))
     return (across + np.random.default_rng(0).normal(0, noise, across.shape)).clip(0, 1)
 
 
-NOTHING = {
+BLANK = {
     "white": np.full((200, 300), 255, np.uint8),
     "black": np.zeros((200, 300), np.uint8),
     "gray": np.full((200, 300), 128, np.uint8),
@@ -312,48 +329,61 @@ NOTHING = {
 }
 
 
-@pytest.mark.parametrize("what", NOTHING)
-def test_where_nothing_is_written_no_digit_is_found(what: str) -> None:
-    assert find_digits(load(NOTHING[what])) == []
+@pytest.mark.parametrize("name", BLANK)
+def test_no_digit_is_detected_in_a_blank_picture(name: str) -> None:
+    assert detect_digits(load_image(BLANK[name])) == []
 
 
 # Pens
 
 
-def inked_width(image: Array) -> float:
-    """The width of the straight stroke of a 7, at its middle: a row's ink, across the stroke."""
+def stroke_width(image: Array) -> float:
+    """Return the width of the slanted stroke of a 7: the ink of a row, projected across the stroke."""
     rows = image[12:18].sum(axis=1) / 255
     return float(rows.mean() * np.sin(np.arctan2(230, 100)))
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 5])
-def test_a_thin_pen_leaves_strokes_that_can_be_seen(width: int) -> None:
-    (digit,) = find_digits(load(seven(width)))
-    assert inked_width(digit.image) >= THIN
-    assert ndimage.label(digit.image > 64, np.ones((3, 3)))[1] == 1, "broken to pieces"
+def test_strokes_of_a_thin_pen_are_thickened(width: int) -> None:
+    (digit,) = detect_digits(load_image(seven(width)))
+    assert stroke_width(digit.image) >= THRESHOLDS.min_pen_width
+    assert ndimage.label(digit.image > 64, np.ones((3, 3)))[1] == 1, "the digit is not connected"
 
 
 @pytest.mark.parametrize("width", [2, 5, 10, 30, 50, 70])
-def test_the_holes_of_an_8_stay_open_whatever_the_pen(width: int) -> None:
-    (digit,) = find_digits(load(eight(width)))
-    assert euler_number(digit.image > 128, 2) == -1  # one piece, two holes
+def test_the_holes_of_an_8_stay_open_with_pens_of_any_width(width: int) -> None:
+    (digit,) = detect_digits(load_image(eight(width)))
+    assert euler_number(digit.image > 128, 2) == -1  # one component with two holes
 
 
-def test_a_broad_pen_is_made_thinner() -> None:
-    widths = [inked_width(find_digits(load(seven(width)))[0].image) for width in (10, 80)]
+def test_strokes_of_a_broad_pen_are_at_most_7_pixels_wide() -> None:
+    widths = [stroke_width(detect_digits(load_image(seven(width)))[0].image) for width in (10, 80)]
     assert widths[0] < widths[1] <= 7
 
 
-# The rest
+# Photographs and imports
 
 
-def test_nearly_all_photographs_are_read(readers: dict[str, DigitReader]) -> None:
-    files = itertools.islice(generate_photographs("tuning"), 40)
+def photographs() -> ModuleType:
+    """Import the benchmark, which is not a part of the package."""
+    spec = importlib.util.spec_from_file_location("photographs", BENCHMARKS / "photographs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_37_of_40_synthetic_photographs_are_read_correctly(
+    readers: dict[str, DigitReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)  # it imports another benchmark
+    files = itertools.islice(photographs().photographs("tuning"), 40)
     texts = [(digit, readers["cnn"].read(Image.open(io.BytesIO(file))).text) for digit, file in files]
     assert sum(text == str(digit) for digit, text in texts) >= 37
 
 
-def test_finding_digits_needs_no_torch() -> None:
+def test_detection_does_not_import_torch() -> None:
     code = (
         "import sys, digitnet.inference.photos.parallel; assert 'torch' not in sys.modules and 'numpy' in sys.modules"
     )

@@ -1,1 +1,1 @@
-"""From any picture of digits to the images that MNIST would have made of them. Knows nothing of models or torch."""
+"""Detect digits in any picture and convert them to MNIST images. Imports neither the models nor torch."""

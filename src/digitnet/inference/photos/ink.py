@@ -1,6 +1,7 @@
-"""What is ink in a picture: how much of the paper's light each pixel takes, whatever the light and the paper."""
+"""Estimate the ink in a picture: the fraction of the paper's light that each pixel absorbs."""
 
 import functools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,150 +10,197 @@ from scipy import ndimage
 from skimage.filters import apply_hysteresis_threshold, threshold_otsu
 from skimage.morphology import skeletonize
 
-Gray = NDArray[np.float32]  # [height, width]
-Mask = NDArray[np.bool_]
+from digitnet.inference.photos.thresholds import THRESHOLDS
 
-EVEN = 1.5 / 255  # a third of a picture that no camera took is paper and differs by no more
-SMALL = 128  # pixels of the longest side, enough to see the light on the paper
-STROKES = 16, 8, 3  # parts of the longest side: no stroke is wider than the last
-PALE = 0.5  # what is written is darker
-FAINT = 0.03  # ink that is not worth a look
-DARK = 0.5  # the brightness of a table by that of the paper on it; of shadows too, but they leave the picture
-NOISE = 7.5  # medians of the differences between one pixel of paper and the next: five standard deviations
-WIDEST = 0.03  # of the longest side: a ruled line; what is wider is a stroke in a tight frame
-SLANT = np.tan(np.radians(15))  # of ruled lines
+Gray = NDArray[np.float32]  # [height, width]
+Mask = NDArray[np.bool_]  # [height, width]
 
 
 def find_ink(gray: Gray) -> tuple[Gray, bool]:
-    """Ink from 0 to 1, around 0 where there is none, and whether the paper was even: nothing had to be done then."""
-    page = sheet(gray)
+    """Estimate the ink at each pixel, for dark ink on bright paper and for bright ink on a dark ground.
+
+    Args:
+        gray: Brightness `[H, W]`, from 0 to 1.
+
+    Returns:
+        The ink `[H, W]`, from about 0 where there is none to 1; and whether the background was flat, so that the ink is
+        free of noise and needed no correction.
+    """
+    page = _paper_mask(gray)
     if page is not None:
         gray = np.where(page, gray, np.median(gray[page]))
-    rim = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
-    counts, edges = np.histogram(rim, 64, (0, 1))
+    rim = _rim(gray)
+    counts, edges = np.histogram(rim, THRESHOLDS.rim_histogram_bins, (0, 1))
     paper = np.median(rim[np.digitize(rim, edges[:-1]) == counts.argmax() + 1])
-    if np.ptp(gray) < EVEN:
+    tolerance = THRESHOLDS.flat_tolerance
+    if np.ptp(gray) < tolerance:
         return np.zeros_like(gray), True
-    if (np.abs(gray - paper) < EVEN).mean() > 0.3 and (np.abs(rim - paper) < EVEN).mean() > 0.5:
+    flat = (np.abs(gray - paper) < tolerance).mean() > THRESHOLDS.min_flat_fraction
+    if flat and (np.abs(rim - paper) < tolerance).mean() > THRESHOLDS.min_flat_rim_fraction:
         bright = paper < (gray.min() + gray.max()) / 2
         ink = (gray - paper) / (1 - paper) if bright else (paper - gray) / paper
-        plain = without_lines(without_lines(ink, 3).T, 3).T  # sharp lines, a step here and there
-        return plain, np.array_equal(plain, ink)
-    gray = 1 - gray if is_ink_bright(gray) else gray
-    light = light_on_paper(gray)
-    ink = ndimage.gaussian_filter(1 - gray / light, max(gray.shape) / 350)
-    ink = without_lines(without_lines(ink).T).T
-    ink -= median_on_paper(ink * light, ink) / light  # closing finds paper as bright as its noise at its brightest
-    noise = median_on_paper(np.abs(ink * light), ink) / light  # and where there is less light that is more of it
-    return np.where(ink > NOISE * noise, ink, 0), False
+        dilation = THRESHOLDS.flat_rule_dilation
+        unruled = _remove_ruled_lines(_remove_ruled_lines(ink, dilation).T, dilation).T
+        return unruled, np.array_equal(unruled, ink)
+    gray = 1 - gray if _is_ink_bright(gray) else gray
+    light = _estimate_background(gray)
+    ink = ndimage.gaussian_filter(1 - gray / light, max(gray.shape) / THRESHOLDS.ink_blur_divisor)
+    ink = _remove_ruled_lines(_remove_ruled_lines(ink).T).T
+    # The closing overestimates the paper's brightness by the noise, and where there is less light there is more noise.
+    ink -= _median_on_paper(ink * light, ink) / light
+    noise = _median_on_paper(np.abs(ink * light), ink) / light
+    return np.where(ink > THRESHOLDS.noise_factor * noise, ink, 0), False
 
 
-def sheet(gray: Gray) -> Mask | None:
-    """Where a written sheet lies on something far darker; None if there is none."""
-    small = shrunk(gray)
-    if np.ptp(small) < FAINT:
+def find_strokes(ink: Gray) -> Mask:
+    """Separate ink from noise, by Otsu's threshold with hysteresis.
+
+    Args:
+        ink: Ink `[H, W]`, as returned by `find_ink`.
+
+    Returns:
+        A mask `[H, W]` of the pixels that are covered by strokes.
+    """
+    floor = max(THRESHOLDS.min_ink, THRESHOLDS.noise_factor * _median_on_paper(np.abs(ink), ink))
+    candidates = ink[ink > floor]
+    if candidates.size < THRESHOLDS.min_ink_pixels or np.ptp(candidates) < THRESHOLDS.min_ink_range:
+        return ink > floor
+    high = threshold_otsu(candidates)
+    return apply_hysteresis_threshold(ink, max(floor, THRESHOLDS.hysteresis_ratio * high), high)
+
+
+def _rim(image: NDArray[Any]) -> NDArray[Any]:
+    """Return the outermost pixels; those in the corners occur twice."""
+    return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+
+
+def _paper_mask(gray: Gray) -> Mask | None:
+    """Return the mask of a written sheet that lies on a far darker table, or None if there is none."""
+    small = _downscale(gray)
+    if np.ptp(small) < THRESHOLDS.faint_level:
         return None
     bright = small > threshold_otsu(small)
-    if small[~bright].mean() > DARK * small[bright].mean():
+    if small[~bright].mean() > THRESHOLDS.table_ratio * small[bright].mean():
         return None
     labels, _ = ndimage.label(bright)
     largest = labels == np.bincount(labels[bright]).argmax()
     whole = ndimage.binary_fill_holes(largest)
     box = ndimage.find_objects(whole.astype(int))[0]
-    written = 0.002 < 1 - largest.sum() / whole.sum() < 0.25
-    rim = np.concatenate([whole[0], whole[-1], whole[:, 0], whole[:, -1]])
-    if not written or whole.mean() < 0.3 or rim.mean() > 0.3 or whole[box].mean() < 0.85:
+    written = 1 - largest.sum() / whole.sum()
+    if (
+        not THRESHOLDS.min_written_fraction < written < THRESHOLDS.max_written_fraction
+        or whole.mean() < THRESHOLDS.min_paper_fraction
+        or _rim(whole).mean() > THRESHOLDS.max_paper_rim_fraction
+        or whole[box].mean() < THRESHOLDS.min_paper_rectangularity
+    ):
         return None
-    inner = ndimage.binary_erosion(whole, iterations=3, border_value=1)
+    inner = ndimage.binary_erosion(whole, iterations=THRESHOLDS.paper_erosion, border_value=1)
     return np.asarray(Image.fromarray(inner).resize(gray.shape[::-1]))
 
 
-def is_ink_bright(gray: Gray) -> bool:
-    """Chalk on a board: what differs most from its surroundings is brighter than they are."""
-    small = shrunk(gray)
-    return bool(((small - ndimage.gaussian_filter(small, max(small.shape) / 16)) ** 3).mean() > 0)
+def _is_ink_bright(gray: Gray) -> bool:
+    """Return whether the pixels that differ most from their surroundings are brighter, as chalk on a board is."""
+    small = _downscale(gray)
+    surround = ndimage.gaussian_filter(small, max(small.shape) / THRESHOLDS.surround_blur_divisor)
+    return bool(((small - surround) ** 3).mean() > 0)
 
 
-def light_on_paper(gray: Gray) -> Gray:
-    """The paper as it would be without dark strokes.
+def _estimate_background(gray: Gray) -> Gray:
+    """Estimate the brightness of the paper as it would be without dark strokes.
 
-    Closing takes away what is dark and narrower than a stroke may be, and leaves the edges of wider shadows as they
-    are, but not their corners: of several widths, the smallest is taken that shows most of the strokes.
+    A morphological closing removes what is dark and narrower than its size. It keeps the edges of wider shadows, but
+    not their corners. Of several sizes, the smallest one is taken that reveals most of the stroke ink.
     """
-    small = shrunk(gray)
-    sizes = [-(-max(small.shape) // part) for part in STROKES]
-    lights = [closed(small, size) for size in sizes]
-    amounts = [amount(1 - small / light, size) for light, size in zip(lights, sizes, strict=True)]
-    enough = 0.8 * max(amounts) or np.inf
-    light = next((light for light, found in zip(lights, amounts, strict=True) if found >= enough), lights[-1])
+    small = _downscale(gray)
+    sizes = [-(-max(small.shape) // divisor) for divisor in THRESHOLDS.closing_divisors]
+    lights = [_grey_close(small, size) for size in sizes]
+    amounts = [_stroke_ink(1 - small / light, size) for light, size in zip(lights, sizes, strict=True)]
+    enough = THRESHOLDS.min_stroke_ink_fraction * max(amounts) or np.inf
+    light = next((light for light, amount in zip(lights, amounts, strict=True) if amount >= enough), lights[-1])
     return np.asarray(Image.fromarray(light).resize(gray.shape[::-1], Image.Resampling.BILINEAR))
 
 
-def shrunk(gray: Gray) -> Gray:
-    return np.asarray(Image.fromarray(np.ascontiguousarray(gray)).reduce(-(-max(gray.shape) // SMALL)))
+def _downscale(gray: Gray) -> Gray:
+    """Reduce a picture to about `thumbnail_side` pixels by an integer factor."""
+    factor = -(-max(gray.shape) // THRESHOLDS.thumbnail_side)
+    return np.asarray(Image.fromarray(np.ascontiguousarray(gray)).reduce(factor))
 
 
-def closed(gray: Gray, size: int) -> Gray:
+def _grey_close(gray: Gray, size: int) -> Gray:
+    """Close a picture with a square of `size` pixels and blur the result.
+
+    The picture is continued beyond its rim by an odd reflection, which also continues the slope of the brightness.
+    """
     size = min(size, *gray.shape)
-    wide = np.pad(gray, size - 1, mode="reflect", reflect_type="odd")  # goes on brighter or darker, as at the rim
-    light = ndimage.gaussian_filter(ndimage.grey_closing(wide, (size, size)), 1)
+    padded = np.pad(gray, size - 1, mode="reflect", reflect_type="odd")
+    light = ndimage.gaussian_filter(ndimage.grey_closing(padded, (size, size)), THRESHOLDS.closing_blur)
     inside = tuple(slice(size - 1, size - 1 + side) for side in gray.shape)
-    return np.maximum(light[inside], 1 / 255)
+    return np.maximum(light[inside], THRESHOLDS.min_background)
 
 
-def amount(ink: Gray, widest: float) -> float:
-    """The ink in pen strokes that do not leave the picture and are not as wide as a stroke can be found at all."""
-    ink = ink - median_on_paper(ink, ink)
+def _stroke_ink(ink: Gray, closing_size: float) -> float:
+    """Return the total ink in strokes that do not touch the rim and are clearly narrower than the closing."""
+    ink = ink - _median_on_paper(ink, ink)
     labels, count = ndimage.label(find_strokes(ink), np.ones((3, 3)))
-    rim = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     areas, lengths = np.bincount(labels.ravel()), np.bincount(labels[skeletonize(labels > 0)], minlength=count + 1)
-    strokes = (areas < 0.6 * widest * lengths) & (lengths > 0.05 * max(ink.shape)) & ~np.isin(np.arange(count + 1), rim)
+    narrow = areas < THRESHOLDS.max_stroke_width * closing_size * lengths
+    long = lengths > THRESHOLDS.min_stroke_length * max(ink.shape)
+    strokes = narrow & long & ~np.isin(np.arange(count + 1), _rim(labels))
     strokes[0] = False
     return float(ink[strokes[labels]].sum())
 
 
-def median_on_paper(values: Gray, ink: Gray) -> float:
-    """The median where there is little ink; a bold digit in a tight frame leaves less paper than it covers."""
-    paper = values[ink < PALE]
+def _median_on_paper(values: Gray, ink: Gray) -> float:
+    """Return the median of the values where there is little ink; a bold digit may cover more than half of a frame."""
+    paper = values[ink < THRESHOLDS.ink_level]
     return float(np.median(paper)) if paper.size else 0.0
 
 
-def find_strokes(ink: Gray) -> Mask:
-    """Where there is ink, and not only noise."""
-    floor = max(0.06, NOISE * median_on_paper(np.abs(ink), ink))
-    candidates = ink[ink > floor]
-    if candidates.size < 4 or np.ptp(candidates) < 0.01:
-        return ink > floor
-    high = threshold_otsu(candidates)
-    return apply_hysteresis_threshold(ink, max(floor, 0.6 * high), high)
+def _remove_ruled_lines(ink: Gray, dilation: int = 1) -> Gray:
+    """Subtract the ink of straight parallel lines that run through the picture from left to right.
 
-
-def without_lines(ink: Gray, thick: int = 1) -> Gray:
-    """Takes away what runs through the picture from left to right in straight parallel lines."""
-    step = -(-max(ink.shape) // SMALL)
-    small = np.asarray(Image.fromarray(np.ascontiguousarray(ink)).reduce((4 * step, step)))
-    slopes, moved = shears(*small.shape)
-    profiles = small.ravel()[moved].mean(axis=2)
+    Args:
+        ink: Ink `[H, W]`.
+        dilation: Pixels over which each line is widened before it is subtracted.
+    """
+    step = -(-max(ink.shape) // THRESHOLDS.thumbnail_side)
+    small = np.asarray(Image.fromarray(np.ascontiguousarray(ink)).reduce((THRESHOLDS.rule_aspect * step, step)))
+    slopes, sheared = _shear_indices(*small.shape)
+    profiles = small.ravel()[sheared].mean(axis=2)
     best = int(np.abs(np.diff(profiles)).sum(axis=1).argmax())
-    if np.quantile(small.ravel()[moved[best]], 0.25, axis=1).max() < FAINT:
+    strongest = np.quantile(small.ravel()[sheared[best]], THRESHOLDS.rule_quantile, axis=1).max()
+    if strongest < THRESHOLDS.faint_level:
         return ink
     height, width = ink.shape
-    fall = np.round(slopes[best] * np.arange(width)).astype(int)
-    rows = np.arange(min(0, -fall[-1]), height + max(0, -fall[-1]))[:, None] + fall
+    drop = np.round(slopes[best] * np.arange(width)).astype(int)
+    rows = np.arange(min(0, -drop[-1]), height + max(0, -drop[-1]))[:, None] + drop
     inside = (rows >= 0) & (rows < height)
     along = np.where(inside, np.take_along_axis(ink, rows.clip(0, height - 1), 0), np.inf)
     along.sort(axis=1)
-    count = inside.sum(axis=1)
-    ends, lines = along[np.arange(len(rows)), count // 12], along[np.arange(len(rows)), count // 4]
-    lines[(count < width / 2) | (ends < 0.3 * lines)] = 0
-    narrow = ndimage.white_tophat(np.maximum(lines, 0), max(3, round(WIDEST * max(ink.shape))))
-    lines = ndimage.maximum_filter1d(narrow, thick)
-    return ink - lines[np.arange(height)[:, None] - fall - rows[0, 0]]
+    count, index = inside.sum(axis=1), np.arange(len(rows))
+    ends, lines = along[index, count // THRESHOLDS.rule_end_divisor], along[index, count // THRESHOLDS.rule_divisor]
+    too_short = count < width * THRESHOLDS.min_rule_length
+    lines[too_short | (ends < THRESHOLDS.min_rule_end_ratio * lines)] = 0
+    window = max(THRESHOLDS.min_rule_window, round(THRESHOLDS.max_rule_width * max(ink.shape)))
+    narrow = ndimage.white_tophat(np.maximum(lines, 0), window)
+    lines = ndimage.maximum_filter1d(narrow, dilation)
+    return ink - lines[np.arange(height)[:, None] - drop - rows[0, 0]]
 
 
 @functools.lru_cache(maxsize=16)
-def shears(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Slopes, and for each the pixel that stands at `[row, column]` when the columns are moved along it."""
-    slopes = np.linspace(-SLANT, SLANT, 4 * round(SLANT * SMALL) + 1)  # level is one of them
-    rows = np.arange(height)[:, None] + np.round(4 * slopes[:, None, None] * np.arange(width)).astype(int)
+def _shear_indices(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Return candidate slopes of ruled lines and the indices that shear an image along each of them.
+
+    Args:
+        height: Rows of the image.
+        width: Columns of the image, each of which stands for `rule_aspect` columns of square pixels.
+
+    Returns:
+        The slopes `[S]`, and flat indices `[S, height, width]` into the image. Row `r` of the sheared image follows a
+        line of that slope which starts at row `r`.
+    """
+    limit, aspect = THRESHOLDS.max_rule_slope, THRESHOLDS.rule_aspect
+    count = 4 * round(limit * THRESHOLDS.thumbnail_side) + 1  # odd, so that slope 0 is one of them
+    slopes = np.linspace(-limit, limit, count)
+    rows = np.arange(height)[:, None] + np.round(aspect * slopes[:, None, None] * np.arange(width)).astype(int)
     return slopes, rows % height * width + np.arange(width)

@@ -1,6 +1,6 @@
-"""One digit's ink as MNIST has it: its longer side 20 pixels, a pen of usual width, its centre of mass in the middle.
+"""Convert the ink of one digit to an MNIST image: longer side 20 pixels, centre of mass in the middle.
 
-The recipe is that of NIST's and LeCun's programs as QMNIST has reconstructed it (Yadav and Bottou, 2019).
+The recipe is that of the programs of NIST and LeCun as QMNIST has reconstructed it (Yadav and Bottou, 2019).
 """
 
 import numpy as np
@@ -10,52 +10,66 @@ from scipy import ndimage
 from skimage.morphology import skeletonize
 
 from digitnet.inference.photos.ink import Gray, Mask
+from digitnet.inference.photos.thresholds import THRESHOLDS
 
-THIN, USUAL = 1.2, 2.4  # pixels: no MNIST digit is written with a finer pen; what it is made then
+DIGIT_SIDE, IMAGE_SIDE = 20, 28  # pixels, of the longer side of an MNIST digit and of its image
 
 
-def to_mnist(ink: Gray, mask: Mask, even: bool) -> NDArray[np.uint8]:
-    """`[28, 28]`, bright on black, of the ink under the mask."""
+def to_mnist(ink: Gray, mask: Mask, is_flat: bool) -> NDArray[np.uint8]:
+    """Convert the ink of one digit to an MNIST image.
+
+    Args:
+        ink: Ink `[H, W]` around the digit, from 0 to 1.
+        mask: Pixels `[H, W]` that belong to the digit; at least one.
+        is_flat: Whether the picture has a flat background, as returned by `find_ink`.
+
+    Returns:
+        The image `[28, 28]`, bright on black.
+    """
     ink, mask = np.pad(ink, 1), np.pad(mask, 1)
     near = ndimage.binary_dilation(mask, np.ones((3, 3), bool))
-    soft = np.where(near, ink / np.quantile(ink[mask], 0.9 if even else 0.5), 0).clip(0, 1)
-    small = shrink(soft)
-    width = pen_width(soft, mask) * 20 / max(*cut(soft).shape, 10)
-    if width < THIN:
-        grow = (USUAL - width) / 2 * max(cut(mask).shape) / 20
-        small = shrink(thicken(np.pad(mask, int(grow) + 2), grow))
-    return centre(small)
+    quantile = THRESHOLDS.flat_ink_quantile if is_flat else THRESHOLDS.photo_ink_quantile
+    soft = np.where(near, ink / np.quantile(ink[mask], quantile), 0).clip(0, 1)
+    small = _resize_to_20px(soft)
+    width = _pen_width(soft, mask) * DIGIT_SIDE / max(*_crop_to_ink(soft).shape, THRESHOLDS.min_digit_extent)
+    if width < THRESHOLDS.min_pen_width:
+        growth = (THRESHOLDS.target_pen_width - width) / 2 * max(_crop_to_ink(mask).shape) / DIGIT_SIDE
+        small = _resize_to_20px(_thicken(np.pad(mask, int(growth) + 2), growth))
+    return _center_on_mass(small)
 
 
-def pen_width(soft: Gray, mask: Mask) -> float:
-    """In pixels: the ink by the length of the strokes."""
+def _pen_width(soft: Gray, mask: Mask) -> float:
+    """Return the mean stroke width in pixels: the total ink divided by the length of the skeleton."""
     return float(soft.sum() / max(1, skeletonize(mask).sum()))
 
 
-def thicken(mask: Mask, by: float) -> Gray:
-    """Grows the strokes on each side by so many pixels; soft at the edge."""
-    return np.clip(by + 0.5 - ndimage.distance_transform_edt(~mask), 0, 1).astype(np.float32)
+def _thicken(mask: Mask, growth: float) -> Gray:
+    """Grow the strokes by `growth` pixels on each side, with soft edges."""
+    return np.clip(growth + 0.5 - ndimage.distance_transform_edt(~mask), 0, 1).astype(np.float32)
 
 
-def cut(image: Gray | Mask) -> Gray:
-    """What is inked."""
+def _crop_to_ink(image: Gray | Mask) -> Gray:
+    """Crop an image to the bounding box of its nonzero pixels."""
     rows, columns = np.nonzero(image.any(axis=1))[0], np.nonzero(image.any(axis=0))[0]
     return np.ascontiguousarray(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], dtype=np.float32)
 
 
-def shrink(image: Gray) -> Gray:
-    """What is inked, its longer side 20 pixels; each pixel is the mean of those it stands for."""
-    inked = cut(image)
-    scale = 20 / max(*inked.shape, 10)
+def _resize_to_20px(image: Gray) -> Gray:
+    """Crop an image to its ink and resize its longer side to 20 pixels, each the mean of the pixels that it covers."""
+    inked = _crop_to_ink(image)
+    scale = DIGIT_SIDE / max(*inked.shape, THRESHOLDS.min_digit_extent)
     height, width = (max(1, round(extent * scale)) for extent in inked.shape)
-    way = Image.Resampling.BOX if scale <= 1 else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(inked).resize((width, height), way))
+    resample = Image.Resampling.BOX if scale <= 1 else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(inked).resize((width, height), resample))
 
 
-def centre(small: Gray) -> NDArray[np.uint8]:
-    """In 28 × 28, the centre of mass as near to the middle as whole pixels go."""
-    middle = ndimage.center_of_mass(small)
-    top, left = (int(np.clip(round(14 - at), 0, 28 - size)) for at, size in zip(middle, small.shape, strict=True))
-    image = np.zeros((28, 28), np.float32)
+def _center_on_mass(small: Gray) -> NDArray[np.uint8]:
+    """Place a digit in a 28 × 28 image, its centre of mass as near to the middle as whole pixels allow."""
+    mass = ndimage.center_of_mass(small)
+    top, left = (
+        int(np.clip(round(IMAGE_SIDE // 2 - center), 0, IMAGE_SIDE - size))
+        for center, size in zip(mass, small.shape, strict=True)
+    )
+    image = np.zeros((IMAGE_SIDE, IMAGE_SIDE), np.float32)
     image[top : top + small.shape[0], left : left + small.shape[1]] = small / small.max()
     return (image * 255).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Finds the digits in a picture and makes of each what MNIST would have made: 28 × 28, bright ink on black."""
+"""Detect the digits in a picture and convert each to an MNIST image: 28 × 28, bright ink on black."""
 
 from dataclasses import dataclass
 
@@ -10,26 +10,27 @@ from scipy import ndimage
 from digitnet.inference.photos.image_io import Picture
 from digitnet.inference.photos.ink import Gray, Mask, find_ink, find_strokes
 from digitnet.inference.photos.normalize import to_mnist
+from digitnet.inference.photos.thresholds import THRESHOLDS
 
-GLANCE = 240  # pixels of the longest side, more or less, that show most digits
-CLEAR = 60  # pixels of height there, three times what is made of it: others are looked at more closely
-SMALLEST = 0.03  # of the picture: the height of a digit
-LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in Pillow
 
-Box = tuple[int, int, int, int]
+Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels; right and bottom are exclusive
+Labels = NDArray[np.signedinteger]  # [height, width]; 0 is background
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """One digit: its image `[28, 28]` uint8, bright on black, and where it stands in the picture."""
+class DetectedDigit:
+    """A digit that was detected in a picture."""
 
     image: NDArray[np.uint8]
-    box: Box  # left, top, right, bottom, in pixels of the picture
+    """The digit as an MNIST image `[28, 28]`, bright on black."""
+    box: Box
+    """Where the digit stands: left, top, right, bottom, in pixels of the picture."""
 
 
 @dataclass
-class Piece:
-    """Connected ink, or what several pieces of ink make up: their labels and the box around them."""
+class _Component:
+    """A connected component of ink, or several that were merged, with their bounding box in pixels."""
 
     labels: list[int]
     area: int
@@ -46,119 +47,142 @@ class Piece:
     def width(self) -> int:
         return self.right - self.left
 
-    def gaps(self, other: "Piece") -> tuple[int, int]:
-        """Pixels between the two, across and down; below 0 where they overlap."""
+    def gap_to(self, other: "_Component") -> tuple[int, int]:
+        """Return the horizontal and the vertical gap in pixels; negative where the two overlap."""
         across = max(self.left, other.left) - min(self.right, other.right)
         return across, max(self.top, other.top) - min(self.bottom, other.bottom)
 
-    def contains(self, other: "Piece") -> bool:
+    def contains(self, other: "_Component") -> bool:
+        """Return whether the other box lies strictly inside this one."""
         within = self.top < other.top and other.bottom < self.bottom
         return within and self.left < other.left and other.right < self.right
 
-    def take(self, other: "Piece") -> None:
+    def merge(self, other: "_Component") -> None:
+        """Add another component to this one."""
         self.labels += other.labels
         self.area += other.area
         self.top, self.left = min(self.top, other.top), min(self.left, other.left)
         self.bottom, self.right = max(self.bottom, other.bottom), max(self.right, other.right)
 
 
-def find_digits(picture: Picture) -> list[Found]:
-    """In the order of reading: left to right, top to bottom."""
-    gray = np.einsum("hwc,c->hw", picture, LUMINANCE)  # a matrix product would start threads for this
-    step = round(max(gray.shape) / GLANCE)
-    if step > 1:
-        found = digits_in(np.asarray(Image.fromarray(gray).reduce(step)), step)
-        if any(digit.box[3] - digit.box[1] >= step * CLEAR for digit in found):
-            return found
-    return digits_in(gray)
+def detect_digits(picture: Picture) -> list[DetectedDigit]:
+    """Detect the digits in a picture.
+
+    Args:
+        picture: RGB colours `[H, W, 3]`, from 0 to 1, as returned by `load_image`.
+
+    Returns:
+        The digits in reading order: left to right, top to bottom. Empty if there are none.
+    """
+    gray = np.einsum("hwc,c->hw", picture, LUMINANCE)  # a matrix product would start threads for so little work
+    scale = round(max(gray.shape) / THRESHOLDS.coarse_side)
+    if scale > 1:
+        digits = _detect_at_scale(np.asarray(Image.fromarray(gray).reduce(scale)), scale)
+        if any(digit.box[3] - digit.box[1] >= scale * THRESHOLDS.min_clear_height for digit in digits):
+            return digits
+    return _detect_at_scale(gray)
 
 
-def digits_in(gray: Gray, step: int = 1) -> list[Found]:
-    """Those in what is left of a picture that was reduced by the step."""
-    ink, even = find_ink(gray)
-    strokes = without_rings(find_strokes(ink))
-    reach = max(gray.shape) // 150  # of a pen that skips
-    labels, _ = ndimage.label(ndimage.maximum_filter(strokes, 2 * reach + 1), np.ones((3, 3)))
-    labels *= strokes
-    pieces = strokes_of_digits(labels, even)
-    found = []
-    for digit in in_reading_order(put_together(pieces)):
+def _detect_at_scale(gray: Gray, scale: int = 1) -> list[DetectedDigit]:
+    """Detect the digits in a gray picture that was reduced by `scale`; the boxes refer to the unreduced picture."""
+    ink, is_flat = find_ink(gray)
+    strokes = _drop_enclosures(find_strokes(ink))
+    gap_radius = max(gray.shape) // THRESHOLDS.pen_gap_divisor
+    labels = _label(strokes, 2 * gap_radius + 1)
+    digits = []
+    for digit in _in_reading_order(_group_components(_filter_components(labels, is_flat))):
         window = tuple(
             slice(max(0, start - 1), stop + 1) for start, stop in ((digit.top, digit.bottom), (digit.left, digit.right))
         )
         mask = np.isin(labels[window], digit.labels)
-        box = step * digit.left, step * digit.top, step * digit.right, step * digit.bottom
-        found.append(Found(to_mnist(ink[window], mask, even), box))
-    return found
+        box = scale * digit.left, scale * digit.top, scale * digit.right, scale * digit.bottom
+        digits.append(DetectedDigit(to_mnist(ink[window], mask, is_flat), box))
+    return digits
 
 
-def pieces_of(labels: NDArray[np.signedinteger]) -> list[Piece]:
-    """All connected ink but for specks."""
+def _label(strokes: Mask, size: int) -> Labels:
+    """Label the strokes; those that touch after a dilation with a square of `size` pixels share a label."""
+    labels, _ = ndimage.label(ndimage.maximum_filter(strokes, size), np.ones((3, 3)))
+    labels *= strokes
+    return labels
+
+
+def _connected_components(labels: Labels) -> list[_Component]:
+    """Return the components of a labelled image, without specks."""
     areas = np.bincount(labels.ravel()).tolist()
     boxes = enumerate(ndimage.find_objects(labels), start=1)
-    found = [Piece([n], areas[n], box[0].start, box[1].start, box[0].stop, box[1].stop) for n, box in boxes]
-    return [piece for piece in found if piece.area > 0.02 * max(areas[1:])]
+    components = [_Component([n], areas[n], box[0].start, box[1].start, box[0].stop, box[1].stop) for n, box in boxes]
+    return [each for each in components if each.area > THRESHOLDS.min_component_area * max(areas[1:])]
 
 
-def without_rings(strokes: Mask) -> Mask:
-    """Without what is drawn around a digit."""
-    labels, _ = ndimage.label(ndimage.maximum_filter(strokes, 3), np.ones((3, 3)))
-    labels *= strokes
-    pieces = pieces_of(labels)
-    rings = [piece.labels[0] for piece in pieces if any(is_ring(piece, other) for other in pieces)]
-    return strokes & ~np.isin(labels, rings) if rings else strokes
+def _drop_enclosures(strokes: Mask) -> Mask:
+    """Remove rings and boxes that are drawn around a digit."""
+    labels = _label(strokes, 3)
+    components = _connected_components(labels)
+    enclosures = [each.labels[0] for each in components if any(_encloses(each, other) for other in components)]
+    return strokes & ~np.isin(labels, enclosures) if enclosures else strokes
 
 
-def strokes_of_digits(labels: NDArray[np.signedinteger], even: bool) -> list[Piece]:
-    """The pieces but for what leaves a photograph, and underlines."""
+def _filter_components(labels: Labels, is_flat: bool) -> list[_Component]:
+    """Return the components without underlines and, in a photograph, without what the rim of the picture cuts off."""
     height, width = labels.shape
-    pieces = pieces_of(labels)
-    if not even:
-        inside = [p for p in pieces if p.top > 0 and p.left > 0 and p.bottom < height and p.right < width]
-        cropped = [p for p in pieces if p not in inside and min(p.height, p.width) > 0.05 * max(labels.shape)]
-        pieces = inside if any(piece.height > 0.1 * height for piece in inside) else inside + cropped
-    pieces = [piece for piece in pieces if not any(is_line_under(piece, other) for other in pieces)]
-    return pieces if max((piece.height for piece in pieces), default=0) > SMALLEST * max(labels.shape) else []
+    components = _connected_components(labels)
+    if not is_flat:
+        inside = [c for c in components if c.top > 0 and c.left > 0 and c.bottom < height and c.right < width]
+        min_extent = THRESHOLDS.min_cropped_extent * max(labels.shape)
+        cropped = [c for c in components if c not in inside and min(c.height, c.width) > min_extent]
+        has_digit = any(c.height > THRESHOLDS.min_inside_height * height for c in inside)
+        components = inside if has_digit else inside + cropped
+    components = [c for c in components if not any(_is_underline(c, other) for other in components)]
+    tallest = max((c.height for c in components), default=0)
+    return components if tallest > THRESHOLDS.min_digit_fraction * max(labels.shape) else []
 
 
-def is_ring(piece: Piece, other: Piece) -> bool:
-    return piece.contains(other) and other.height > 0.35 * piece.height
+def _encloses(component: _Component, other: _Component) -> bool:
+    """Return whether a component is a ring or a box around another one."""
+    return component.contains(other) and other.height > THRESHOLDS.min_enclosed_height * component.height
 
 
-def is_line_under(piece: Piece, other: Piece) -> bool:
-    across, down = piece.gaps(other)
-    below = piece.top > other.bottom - 0.1 * other.height and down < other.height
-    return piece.width > 4 * piece.height and below and across < -0.4 * min(piece.width, other.width)
+def _is_underline(component: _Component, other: _Component) -> bool:
+    """Return whether a component is a line under another one."""
+    across, down = component.gap_to(other)
+    below = component.top > other.bottom - THRESHOLDS.max_underline_rise * other.height and down < other.height
+    overlaps = across < -THRESHOLDS.min_underline_overlap * min(component.width, other.width)
+    return component.width > THRESHOLDS.min_underline_aspect * component.height and below and overlaps
 
 
-def put_together(pieces: list[Piece]) -> list[Piece]:
-    """The digits; what is far smaller than the tallest or has far less ink than the boldest is none."""
-    digits: list[Piece] = []
-    for piece in sorted(pieces, key=lambda piece: -piece.height):
-        whole = next((digit for digit in digits if belongs(piece, digit, digits[0].height)), None)
+def _group_components(components: list[_Component]) -> list[_Component]:
+    """Merge the components of each digit; drop those that are far smaller, or have far less ink, than another digit."""
+    digits: list[_Component] = []
+    for component in sorted(components, key=lambda each: -each.height):
+        whole = next((digit for digit in digits if _is_same_digit(component, digit, digits[0].height)), None)
         if whole is None:
-            digits.append(piece)
+            digits.append(component)
         else:
-            whole.take(piece)
-    if len(digits) < len(pieces):
-        return put_together(digits)
-    most = max((digit.area for digit in digits), default=0)
-    return [digit for digit in digits if digit.height > 0.4 * digits[0].height and digit.area > 0.12 * most]
+            whole.merge(component)
+    if len(digits) < len(components):
+        return _group_components(digits)
+    min_area = THRESHOLDS.min_relative_area * max((digit.area for digit in digits), default=0)
+    return [d for d in digits if d.height > THRESHOLDS.min_relative_height * digits[0].height and d.area > min_area]
 
 
-def belongs(piece: Piece, digit: Piece, tall: int) -> bool:
-    """Whether it is a part of the digit that the pen did not quite join, such as the roof of a 5."""
-    across, down = digit.gaps(piece)
-    if down < -0.5 * min(piece.height, digit.height):  # side by side, as two digits may be
-        slanted = 0.25 * min(piece.width, digit.width) if piece.height > 0.6 * digit.height else -0.04 * tall
-        return across < -slanted
-    whole = max(piece.bottom, digit.bottom) - min(piece.top, digit.top)
-    small = piece.height < 0.6 * digit.height
-    return across <= (0 if small else 0.1 * tall) and down <= (0.2 if small else 0.13) * whole
+def _is_same_digit(component: _Component, digit: _Component, tallest: int) -> bool:
+    """Return whether a component is a part of a digit that the pen did not quite join, such as the roof of a 5."""
+    across, down = digit.gap_to(component)
+    is_small = component.height <= THRESHOLDS.small_height_ratio * digit.height
+    if down < -THRESHOLDS.min_side_by_side_overlap * min(component.height, digit.height):
+        # Two digits may stand side by side as well, so only a small part may have a gap.
+        narrower = min(component.width, digit.width)
+        return across < (THRESHOLDS.max_side_gap * tallest if is_small else -THRESHOLDS.min_slanted_overlap * narrower)
+    whole = max(component.bottom, digit.bottom) - min(component.top, digit.top)
+    if component.height < THRESHOLDS.small_height_ratio * digit.height:
+        return across <= 0 and down <= THRESHOLDS.max_small_stacked_gap * whole
+    return across <= THRESHOLDS.max_stacked_offset * tallest and down <= THRESHOLDS.max_large_stacked_gap * whole
 
 
-def in_reading_order(digits: list[Piece]) -> list[Piece]:
-    rows: list[list[Piece]] = []
+def _in_reading_order(digits: list[_Component]) -> list[_Component]:
+    """Sort digits into rows from top to bottom, and each row from left to right."""
+    rows: list[list[_Component]] = []
     for digit in sorted(digits, key=lambda digit: digit.top):
         middle = (digit.top + digit.bottom) / 2
         row = next((row for row in rows if row[0].top < middle < row[0].bottom), None)

@@ -16,7 +16,7 @@ import torch
 from photo_generator import draw_photograph
 from PIL import Image
 
-from digitnet.inference.reader import Reader
+from digitnet.inference.reader import DigitReader
 
 SCENES = 50  # different photographs; the files repeat them
 SCENE_SEED = 9
@@ -35,7 +35,7 @@ def main() -> None:
     parser = harness.benchmark_parser(__doc__, "image_throughput.json", repeats=5)
     parser.add_argument("--files", type=int, default=1000, help="small photographs to read in parallel")
     arguments = parser.parse_args()
-    reader = Reader("cnn")
+    reader = DigitReader("cnn")
     generators = [np.random.default_rng([SCENE_SEED, number]) for number in range(SCENES)]
     scenes = [Image.open(io.BytesIO(draw_photograph(number % 10, rng))) for number, rng in enumerate(generators)]
     with tempfile.TemporaryDirectory() as folder:

@@ -90,7 +90,7 @@ def test_onnx_reads_every_test_image_as_pytorch_does(name: str, batch: int, fold
     assert (found - expected).abs().max() <= 1e-5
     card = json.loads((folder / f"{name}.onnx.json").read_text())
     assert card["test/acc"] == (found.argmax(dim=1) == labels).sum().item() / 10_000
-    assert card["test/acc"] == json.loads((pretrained.FOLDER / f"{name}.json").read_text())["test/acc"]
+    assert card["test/acc"] == json.loads((pretrained.PRETRAINED_DIR / f"{name}.json").read_text())["test/acc"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -112,17 +112,17 @@ def test_the_graph_says_what_goes_in_and_out(folder: Path) -> None:
     assert (output.name, output.type.tensor_type.elem_type) == ("probabilities", onnx.TensorProto.FLOAT)
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
     assert metadata["model"] == "CNN"
-    assert metadata["test/acc"] == str(json.loads((pretrained.FOLDER / "cnn.json").read_text())["test/acc"])
+    assert metadata["test/acc"] == str(json.loads((pretrained.PRETRAINED_DIR / "cnn.json").read_text())["test/acc"])
 
 
 @pytest.mark.parametrize("suffix", ["onnx", "safetensors"])
 def test_a_card_says_what_the_file_is(suffix: str, folder: Path) -> None:
     path = folder / f"mlp.{suffix}"
-    card = json.loads(pretrained.card_of(path).read_text())
+    card = json.loads(pretrained.card_path(path).read_text())
     assert card["model"] == "MLP"
     assert card["hyper_parameters"]["hidden"] == [128, 64]
     assert card["parameters"] == 109_386
-    assert card["sha256"] == pretrained.digest(path.read_bytes())
+    assert card["sha256"] == pretrained.sha256_hex(path.read_bytes())
     assert card["versions"]["digitnet"] == digitnet.__version__
     assert 0 <= card["largest difference from PyTorch"] <= 1e-5
     assert ("input" in card) == (suffix == "onnx")
@@ -130,8 +130,9 @@ def test_a_card_says_what_the_file_is(suffix: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("model", VARIANTS, ids=["group norm", "valid padding", "no hidden layer"])
 def test_other_networks_go_out_as_well(model: DigitClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
-    pretrained.ship(model, "mine", {})
+    monkeypatch.setattr(pretrained, "PRETRAINED_DIR", tmp_path)
+    path = tmp_path / "mine.safetensors"
+    pretrained.save_with_card(path, pretrained.serialize(model), pretrained.model_metadata(model))
     images = mnist.load("test")[0][:100]
     found = onnx_probabilities(exported("mine", tmp_path / "mine.onnx"), images, 100)
     torch.testing.assert_close(found, probabilities(model, images), rtol=0, atol=1e-5)
@@ -176,7 +177,7 @@ def sabotage(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[DigitClassi
             return sabotaged
 
         monkeypatch.setattr(export, "to_onnx", changing(export.to_onnx))
-        monkeypatch.setattr(pretrained, "pack", changing(pretrained.pack))
+        monkeypatch.setattr(pretrained, "serialize", changing(pretrained.serialize))
         monkeypatch.setattr(pretrained, "is_finite", lambda tensors: True)
 
     return sabotage
@@ -351,7 +352,7 @@ def test_wrong_weights_are_refused(case: str, folder: Path, tmp_path: Path) -> N
     """Even if the card vouches for them, as a stranger's may."""
     content = WEIGHTS[case](folder / "mlp.safetensors")
     card = json.loads((folder / "mlp.json").read_text())
-    pretrained.write(tmp_path / "x.safetensors", content, card)
+    pretrained.save_with_card(tmp_path / "x.safetensors", content, card)
     assert "SHA-256" not in refused(tmp_path / "x.safetensors")
 
 

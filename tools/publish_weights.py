@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from digitnet.checkpoints import checkpoint_format, pretrained
-from digitnet.inference.reader import Reader
+from digitnet.inference.reader import DigitReader
 from digitnet.models import DigitClassifier
 from digitnet.train import recorded_overrides
 from tools.aggregate_seeds import aggregate_sweep
@@ -80,9 +80,14 @@ def measure_calibration(run_dir: Path, overrides: list[str]) -> dict[str, Any]:
         The calibration, and under `reproduce` the command that repeats the run.
 
     """
-    measured = Reader(checkpoint_format.restore(run_dir / "checkpoints" / "last.ckpt")).calibrate()
+    model = checkpoint_format.restore(run_dir / "checkpoints" / "last.ckpt")
+    calibration = DigitReader(model).fit_calibration()
     recipe = [override for override in overrides if not override.startswith(("test=", "hydra."))]
-    return measured | {"reproduce": f"python -m digitnet.train {' '.join(recipe)}"}
+    return {
+        "temperature": calibration.temperature,
+        "energy": calibration.energy_threshold,
+        "reproduce": f"python -m digitnet.train {' '.join(recipe)}",
+    }
 
 
 def publish(model: DigitClassifier, name: str, card: dict[str, Any]) -> None:
@@ -94,8 +99,8 @@ def publish(model: DigitClassifier, name: str, card: dict[str, Any]) -> None:
         card: Entries of the card beside the description of the model.
 
     """
-    path = pretrained.FOLDER / f"{name}.safetensors"
-    pretrained.write(path, pretrained.pack(model), pretrained.describe(model) | card)
+    path = pretrained.PRETRAINED_DIR / f"{name}.safetensors"
+    pretrained.save_with_card(path, pretrained.serialize(model), pretrained.model_metadata(model) | card)
 
 
 def main() -> None:

@@ -11,23 +11,37 @@ if TYPE_CHECKING:
     from digitnet.models import CNN as CNN
     from digitnet.models import MLP as MLP
     from digitnet.models import DigitClassifier as DigitClassifier
+    from digitnet.models import Distillation as Distillation
+    from digitnet.plots import plot_curves as plot_curves
+    from digitnet.plots import plot_predictions as plot_predictions
 
 __version__ = "0.1.0"
 
-EXPORTS = {
+_EXPORTS = {
     "Augmentation": "digitnet.data",
     "CNN": "digitnet.models",
     "DigitClassifier": "digitnet.models",
+    "Distillation": "digitnet.models",
     "MLP": "digitnet.models",
     "MNISTDataModule": "digitnet.data",
     "load": "digitnet.checkpoints.pretrained",
+    "plot_curves": "digitnet.plots",
+    "plot_predictions": "digitnet.plots",
     "read": "digitnet.inference.reader",
 }
-__all__ = list(EXPORTS)
+__all__ = list(_EXPORTS)
 
 
 def __getattr__(name: str) -> Any:
-    # The commands import this package to find their configs; `--help` must not wait three seconds for torch.
-    if name in EXPORTS:
-        return getattr(import_module(EXPORTS[name]), name)
+    """Import an exported name on first access.
+
+    The commands import this package to find their configs, and `--help` must not wait three seconds for torch.
+    """
+    if name in _EXPORTS:
+        return getattr(import_module(_EXPORTS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the exported names beside the attributes that are there already."""
+    return sorted({*globals(), *_EXPORTS})

@@ -41,7 +41,7 @@ def task(config: DictConfig) -> None:
     from digitnet.checkpoints import checkpoint_format, pretrained
     from digitnet.training import experiment, recording
 
-    paths = pretrained.find_all(config.run)
+    paths = pretrained.resolve_models(config.run)
     model, data = assemble(config), experiment.make(config.data, "data")
     trainer = experiment.make_trainer(config.trainer, [])
     figures = experiment.test_figures(trainer, model, data)
@@ -66,7 +66,7 @@ def assemble(config: DictConfig) -> "DigitClassifier":
     from digitnet.checkpoints import pretrained
 
     check_argument(isinstance(config.tta, int) and 0 <= config.tta <= 4, "tta", config.tta, "from 0 to 4 pixels")
-    return pretrained.load_all(config.run, config.tta)
+    return pretrained.load_ensemble(config.run, config.tta)
 
 
 def draw_samples(folder: Path, seed: int, model: "DigitClassifier", images: "Tensor", labels: "Tensor") -> None:
@@ -81,7 +81,7 @@ def draw_samples(folder: Path, seed: int, model: "DigitClassifier", images: "Ten
     with torch.inference_mode():
         probabilities = model.eval()(images).softmax(dim=1)
     folder.mkdir(parents=True, exist_ok=True)
-    plots.draw_predictions(images, labels, probabilities, SAMPLES).savefig(folder / "samples.png")
+    plots.plot_predictions(images, labels, probabilities, SAMPLES).savefig(folder / "samples.png")
     print(f"drawn: {folder / 'samples.png'}")
 
 
@@ -95,7 +95,7 @@ def draw_curves(folder: Path, checkpoint: Path) -> None:
     if "Recorder" not in callbacks:  # trained without digitnet's command
         return
     rows = callbacks["Recorder"]["rows"]
-    plots.draw_curves(rows).savefig(folder / "curves.png")
+    plots.plot_curves(rows).savefig(folder / "curves.png")
     print(f"drawn: {folder / 'curves.png'}")
 
 

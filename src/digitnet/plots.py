@@ -1,4 +1,4 @@
-"""Pictures of data, predictions and training; the only module that draws."""
+"""Plot data, predictions and training curves; the only module that imports matplotlib."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,80 +9,133 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def draw_predictions(images: Tensor, labels: Tensor, probabilities: Tensor, columns: int = 8) -> Figure:
-    """Each digit with its ten probabilities below: the predicted bar green if it is the actual digit, else red."""
+def plot_predictions(images: Tensor, labels: Tensor, probabilities: Tensor, columns: int = 8) -> Figure:
+    """Plot images above bar charts of their predicted probabilities.
+
+    The bar of the predicted class is green if the prediction is correct, otherwise red.
+
+    Args:
+        images: Images `[N, 28, 28]`.
+        labels: Actual classes `[N]`.
+        probabilities: Predicted probabilities `[N, 10]`.
+        columns: Number of images in a row.
+
+    Returns:
+        The figure.
+
+    """
     rows = max(1, -(-len(images) // columns))
     figure = Figure(figsize=(columns * 1.5, rows * 2.6), layout="constrained")
     axes = figure.subplots(2 * rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    for number, (image, label, chances) in enumerate(zip(images, labels.tolist(), probabilities, strict=True)):
-        above, below = axes[2 * (number // columns) : 2 * (number // columns) + 2, number % columns]
-        predicted = int(chances.argmax())
+    for index, (image, label, values) in enumerate(zip(images, labels.tolist(), probabilities, strict=True)):
+        row, column = divmod(index, columns)
+        above, below = axes[2 * row, column], axes[2 * row + 1, column]
+        predicted = int(values.argmax())
         above.imshow(image.numpy(), cmap="gray_r")
         above.set_title(f"Predicted {predicted}\nActual {label}", fontsize=8)
-        colours = ["tab:grey"] * 10
-        colours[predicted] = "tab:green" if predicted == label else "tab:red"
+        colors = ["tab:grey"] * 10
+        colors[predicted] = "tab:green" if predicted == label else "tab:red"
         below.axis("on")
-        below.bar(range(10), chances.tolist(), color=colours)
-        below.set_xlabel(f"{chances.max():.1%}", fontsize=8)
+        below.bar(range(10), values.tolist(), color=colors)
+        below.set_xlabel(f"{values.max():.1%}", fontsize=8)
         below.set(xticks=range(10), yticks=[], ylim=(0, 1))
         below.tick_params(labelsize=6)
     return figure
 
 
-class Cell(NamedTuple):
-    """What a contact sheet shows of a picture: the last two are of its largest digit, if it has one."""
+class ContactSheetItem(NamedTuple):
+    """One picture of a contact sheet."""
 
     name: str
-    answer: str
-    picture: NDArray[np.float32]  # [H, W, 3]
-    image: NDArray[np.uint8] | None  # [28, 28]
+    """Title of the picture."""
+
+    summary: str
+    """The digits that were read in it."""
+
+    picture: NDArray[np.float32]
+    """The picture `[H, W, 3]`, from 0 to 1."""
+
+    image: NDArray[np.uint8] | None
+    """The network's input `[28, 28]` for the largest digit; None if the picture has no digit."""
+
     probabilities: Sequence[float] | None
+    """The ten probabilities for the largest digit; None if the picture has no digit."""
 
 
-def draw_sheet(cells: Sequence[Cell], columns: int = 3) -> Figure:
-    """For each picture: itself, the 28 × 28 that the network saw, and the ten probabilities as bars."""
-    rows = max(1, -(-len(cells) // columns))
+def plot_contact_sheet(items: Sequence[ContactSheetItem], columns: int = 3) -> Figure:
+    """Plot pictures, each with the network's input and the predicted probabilities of its largest digit.
+
+    Args:
+        items: The pictures.
+        columns: Number of pictures in a row.
+
+    Returns:
+        The figure.
+
+    """
+    rows = max(1, -(-len(items) // columns))
     figure = Figure(figsize=(columns * 4.2, rows * 1.7), layout="constrained")
     axes = figure.subplots(rows, 3 * columns, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    for number, cell in enumerate(cells):
-        start = 3 * (number % columns)
-        given, seen, bars = axes[number // columns, start : start + 3]
-        given.imshow(cell.picture)
-        given.set_title(cell.name[-28:], fontsize=7, parse_math=False)
-        seen.set_title(cell.answer, fontsize=9)
-        if cell.image is not None and cell.probabilities is not None:
-            seen.imshow(cell.image, cmap="gray")
+    for index, item in enumerate(items):
+        row, column = divmod(index, columns)
+        picture_axis, input_axis, bars = axes[row, 3 * column : 3 * column + 3]
+        picture_axis.imshow(item.picture)
+        picture_axis.set_title(item.name[-28:], fontsize=7, parse_math=False)
+        input_axis.set_title(item.summary, fontsize=9)
+        if item.image is not None and item.probabilities is not None:
+            input_axis.imshow(item.image, cmap="gray")
             bars.axis("on")
-            bars.bar(range(10), cell.probabilities, color="tab:blue")
+            bars.bar(range(10), item.probabilities, color="tab:blue")
             bars.set(xticks=range(10), yticks=[], ylim=(0, 1))
             bars.tick_params(labelsize=6)
     return figure
 
 
-def draw_curves(rows: Sequence[dict[str, float]]) -> Figure:
-    """Loss and accuracy by epoch, training against validation."""
+def plot_curves(history: Sequence[dict[str, float]]) -> Figure:
+    """Plot the loss and the accuracy on the training and the validation images by epoch.
+
+    Args:
+        history: One record per epoch: `epoch`, counted from 0, and any of `train/loss`, `train/acc`, `val/loss` and
+            `val/acc`.
+
+    Returns:
+        The figure.
+
+    """
     figure = Figure(figsize=(10, 4), layout="constrained")
-    for axis, (key, name) in zip(figure.subplots(1, 2), {"loss": "Loss", "acc": "Accuracy"}.items(), strict=True):
-        for part, label in {"train": "training", "val": "validation"}.items():
-            points = [(row["epoch"] + 1, row[f"{part}/{key}"]) for row in rows if f"{part}/{key}" in row]
+    for axis, (metric, title) in zip(figure.subplots(1, 2), {"loss": "Loss", "acc": "Accuracy"}.items(), strict=True):
+        for stage, label in {"train": "training", "val": "validation"}.items():
+            key = f"{stage}/{metric}"
+            points = [(record["epoch"] + 1, record[key]) for record in history if key in record]
             if points:
                 axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
-        axis.set(xlabel="Epoch", ylabel=name)
+        axis.set(xlabel="Epoch", ylabel=title)
         axis.grid(alpha=0.3)
         axis.legend()
     return figure
 
 
-def draw_confusion(counts: Tensor) -> Figure:
-    """`[10, 10]` counts, actual by row; the shade is the share of the row, off the diagonal on a scale of its own."""
+def plot_confusion(counts: Tensor) -> Figure:
+    """Plot a confusion matrix.
+
+    The shade of an error is its fraction of the actual class. Correct predictions are not shaded, or the errors would
+    be too pale to see.
+
+    Args:
+        counts: Number of images `[10, 10]` by actual class (row) and predicted class (column).
+
+    Returns:
+        The figure.
+
+    """
     figure = Figure(figsize=(6, 6), layout="constrained")
     axis = figure.subplots()
-    shares = (counts / counts.sum(dim=1, keepdim=True).clamp(min=1)).fill_diagonal_(0)
-    axis.imshow(shares.numpy(), cmap="Reds", alpha=0.7)
+    fractions = (counts / counts.sum(dim=1, keepdim=True).clamp(min=1)).fill_diagonal_(0)
+    axis.imshow(fractions.numpy(), cmap="Reds", alpha=0.7)
     for actual in range(10):
         for predicted in range(10):
             if count := int(counts[actual, predicted]):

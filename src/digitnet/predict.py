@@ -1,204 +1,107 @@
-"""Reads the digits in pictures: `python -m digitnet.predict photo.png more/*.jpg folder/`."""
+"""Read the digits in pictures: `python -m digitnet.predict photo.png more/*.jpg folder/`."""
 
-import csv
-import json
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from digitnet import signals
 from digitnet.cli import argparse_app
 from digitnet.errors import UsageError, check_argument
 
-# The parts that need torch are imported where they are used: `--help` does not wait for them.
-if TYPE_CHECKING:
-    from digitnet.inference.reader import Reading
-
-    Outcome = Reading | UsageError
-
-SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")  # in folders
-ON_A_SHEET = 200  # pictures: 11,000 pixels high
+# Modules that need torch are imported where they are used, so that `--help` does not wait for them.
 
 
 def main() -> None:
-    parser = argparse_app.Parser(
-        prog="digitnet-predict", description="Reads the digits in pictures: photos, scans, drawings."
+    """Run the command line of `digitnet-predict`."""
+    parser = argparse_app.CliParser(
+        prog="digitnet-predict", description="Read the digits in pictures: photos, scans and drawings."
     )
-    parser.add_argument("paths", nargs="*", type=Path, metavar="FILE_OR_FOLDER", help="pictures, folders of pictures")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--model", choices=("cnn", "mlp"), default="cnn", help="which that comes with the package")
-    which.add_argument("--run", metavar="DIR_OR_CKPT", help="a model of your own")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="a list, an object a file")
-    form.add_argument("--csv", action="store_true", help="a line a file")
-    parser.add_argument("--sheet", type=Path, metavar="OUT.png", help="draws what was given, seen and thought")
-    parser.add_argument("--test-digits", type=int, metavar="N", help="reads N random test images of MNIST instead")
-    argparse_app.run(parser, task)
+    parser.add_argument(
+        "paths", nargs="*", type=Path, metavar="FILE_OR_FOLDER", help="a picture, or a folder with pictures"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="REF",
+        default="cnn",
+        help="cnn or mlp (bundled), a run folder, a checkpoint or an exported .safetensors file (default: cnn)",
+    )
+    output_format = parser.add_mutually_exclusive_group()
+    output_format.add_argument("--json", action="store_true", help="print a JSON list with an object for each file")
+    output_format.add_argument("--csv", action="store_true", help="print CSV with a line for each file")
+    parser.add_argument(
+        "--contact-sheet",
+        type=Path,
+        metavar="OUT.png",
+        help="save an image of the pictures, the network's inputs and the probabilities",
+    )
+    parser.add_argument(
+        "--test-samples", type=int, metavar="N", help="predict N random images of the MNIST test set instead of files"
+    )
+    argparse_app.run_command(parser, command)
 
 
-def task(options: Namespace) -> None:
-    if options.sheet:
-        from digitnet.checkpoints.checkpoint_format import require_writable
-
-        good = options.sheet.suffix == ".png" and options.sheet.parent.is_dir()
-        check_argument(good, "--sheet", options.sheet, "the name of a .png file in a folder that is there")
-        check_argument(not options.sheet.exists(), "--sheet", options.sheet, "a new file: this one is there")
-        require_writable(options.sheet.parent, "--sheet")
-    if options.test_digits is not None:
-        alone = not (options.paths or options.json or options.csv)
-        check_argument(options.test_digits > 0 and alone, "--test-digits", options.test_digits, "1 or more, alone")
-        read_test_digits(options)
+def command(options: Namespace) -> None:
+    """Check the options, then predict files or test images."""
+    if options.contact_sheet:
+        validate_contact_sheet(options.contact_sheet)
+    if options.test_samples is not None:
+        only_option = not (options.paths or options.json or options.csv)
+        requirement = "1 or more, without files, --json and --csv"
+        check_argument(options.test_samples > 0 and only_option, "--test-samples", options.test_samples, requirement)
+        predict_test_samples(options.model, options.test_samples, options.contact_sheet)
     elif options.paths:
-        read_pictures(options)
+        predict_files(options)
     else:
         raise UsageError("no picture given; name files or folders, or see --help")
 
 
-def read_pictures(options: Namespace) -> None:
-    """What cannot be read is told, and the others go on."""
-    from digitnet.inference.reader import Reader
+def validate_contact_sheet(path: Path) -> None:
+    """Raise UsageError unless the contact sheet can be written as a new file."""
+    from digitnet.checkpoints.checkpoint_format import require_writable
 
-    files = [file for path in options.paths for file in files_in(path)]
-    outcomes = followed(Reader(options.run or options.model).read_files(files), len(files))
+    is_png = path.suffix == ".png" and path.parent.is_dir()
+    check_argument(is_png, "--contact-sheet", path, "the name of a .png file in an existing folder")
+    check_argument(not path.exists(), "--contact-sheet", path, "a new file: this one exists")
+    require_writable(path.parent, "--contact-sheet")
+
+
+def predict_files(options: Namespace) -> None:
+    """Print the digits in each file; report the files that are not pictures, and continue with the others.
+
+    The exit status is 2 if no file is a picture, or if a file that was named on the command line is not one.
+    """
+    from digitnet.inference import output
+    from digitnet.inference.files import expand_path, read_with_progress
+    from digitnet.inference.reader import DigitReader
+
+    files = [file for path in options.paths for file in expand_path(path)]
+    outcomes = read_with_progress(DigitReader(options.model), files)
     if len(files) == 1 and isinstance(outcomes[0], UsageError):
         raise outcomes[0]
-    if options.json:
-        print(json.dumps([as_object(file, outcome) for file, outcome in zip(files, outcomes, strict=True)], indent=1))
-    elif options.csv:
-        write_csv(files, outcomes)
-    else:
-        show(files, outcomes)
+    show = output.print_json if options.json else output.print_csv if options.csv else output.print_results
+    show(files, outcomes)
     failed = {file: outcome for file, outcome in zip(files, outcomes, strict=True) if isinstance(outcome, UsageError)}
     for error in failed.values():
-        argparse_app.tell(str(error))
-    if options.sheet:
-        draw_sheet(options.sheet, files, outcomes)
+        argparse_app.print_error(str(error))
+    if options.contact_sheet:
+        output.save_contact_sheet(options.contact_sheet, files, outcomes)
     if len(failed) == len(files) or not failed.keys().isdisjoint(options.paths):
         sys.exit(2)
 
 
-def files_in(path: Path) -> list[Path]:
-    """The file itself, or the pictures in a folder and those below it. Raises UsageError if there are none."""
-    if not path.is_dir():
-        return [path]
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-    check_argument(bool(files), "folder", path, "one with pictures in it")
-    return files
-
-
-def followed(outcomes: "Iterator[Outcome]", count: int) -> "list[Outcome]":
-    """All of them, with a bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console, told = Console(stderr=True), []
-    for outcome in track(outcomes, "", count, console=console, transient=True, disable=not console.is_terminal):
-        signals.stop()
-        told.append(outcome)
-    return told
-
-
-def as_object(file: Path, outcome: "Outcome") -> dict[str, Any]:
-    """`digit` is null where none is sure; of several, it is the largest, and `digits` has them all."""
-    if isinstance(outcome, UsageError):
-        return {"file": str(file), "digit": None, "error": str(outcome)}
-    digits = [
-        {
-            "digit": found.digit if found.sure else None,
-            "probability": found.probability,
-            "probabilities": found.probabilities,
-            "box": found.box,
-        }
-        for found in outcome.digits
-    ]
-    nothing = {"digit": None, "probability": None, "probabilities": None}
-    largest = digits[outcome.digits.index(outcome.largest)] if outcome.largest else nothing
-    return {"file": str(file)} | {key: largest[key] for key in nothing} | {"answer": outcome.answer, "digits": digits}
-
-
-def write_csv(files: "Sequence[Path]", outcomes: "Sequence[Outcome]") -> None:
-    sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # any name a file may have
-    rows = csv.writer(sys.stdout)
-    rows.writerow(["file", "answer", "digit", "probability", *(f"probability of {digit}" for digit in range(10))])
-    for file, outcome in zip(files, outcomes, strict=True):
-        row = as_object(file, outcome)
-        rows.writerow(
-            [
-                file,
-                row.get("answer", row.get("error")),
-                row["digit"],
-                row.get("probability"),
-                *(row.get("probabilities") or ()),
-            ]
-        )
-
-
-def show(files: "Sequence[Path]", outcomes: "Sequence[Outcome]") -> None:
-    """A table."""
-    from digitnet.inference.photos.image_io import printable
-
-    rows = []
-    for file, outcome in zip(files, outcomes, strict=True):
-        if isinstance(outcome, UsageError):
-            rows.append((printable(str(file)), "no picture", "", ""))
-        elif outcome.largest is None:
-            rows.append((printable(str(file)), outcome.answer, "", ""))
-        else:
-            (first, chance), (second, other) = outcome.largest.ranked[:2]
-            answer = outcome.answer if outcome.answer != "not sure" else f"not sure ({first}?)"
-            rows.append((printable(str(file)), answer, f"{chance:.1%}", f"{second} {other:.1%}"))
-    print_table(("file", "digit", "probability", "runner-up"), rows)
-
-
-def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*head)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console = Console()
-    console.print(table, crop=False, overflow="fold") if console.is_terminal else Console(width=10_000).print(table)
-
-
-def draw_sheet(path: Path, files: "Sequence[Path]", outcomes: "Sequence[Outcome]") -> None:
-    """The first pictures, with what was seen of them."""
-    from digitnet import plots
-    from digitnet.inference.photos.image_io import load, printable
-
-    read = [
-        (file, outcome) for file, outcome in zip(files, outcomes, strict=True) if not isinstance(outcome, UsageError)
-    ]
-    cells = []
-    for file, outcome in read[:ON_A_SHEET]:
-        seen = (outcome.largest.image, outcome.largest.probabilities) if outcome.largest else (None, None)
-        cells.append(plots.Cell(printable(file.name), outcome.answer, load(file), *seen))
-    plots.draw_sheet(cells).savefig(path)
-    print(f"drawn: {path}", file=sys.stderr)
-
-
-def read_test_digits(options: Namespace) -> None:
-    """Predicted and actual of digits drawn at random from the test images."""
+def predict_test_samples(model: str, count: int, contact_sheet: Path | None) -> None:
+    """Print the predicted and the actual classes of random images of the test set."""
     import torch
 
-    from digitnet import plots
     from digitnet.data import mnist
-    from digitnet.inference.reader import Reader
+    from digitnet.inference import output
+    from digitnet.inference.reader import DigitReader
 
     images, labels = mnist.load("test")
-    chosen = torch.randperm(len(images))[: options.test_digits]
-    probabilities = Reader(options.run or options.model).probabilities(images[chosen])
-    rows = []
-    for number, label, chances in zip(chosen.tolist(), labels[chosen].tolist(), probabilities, strict=True):
-        mark = "" if int(chances.argmax()) == label else "wrong"
-        rows.append((str(number), str(int(chances.argmax())), str(label), f"{chances.max():.1%}", mark))
-    print_table(("test image", "Predicted", "Actual", "confidence", ""), rows)
-    if options.sheet:
-        drawn = chosen[:ON_A_SHEET]
-        plots.draw_predictions(images[drawn], labels[drawn], probabilities[:ON_A_SHEET]).savefig(options.sheet)
+    indices = torch.randperm(len(images))[:count]
+    probabilities = DigitReader(model).probabilities(images[indices])
+    output.print_test_samples(indices, labels[indices], probabilities)
+    if contact_sheet:
+        output.save_test_samples(contact_sheet, images[indices], labels[indices], probabilities)
 
 
 if __name__ == "__main__":

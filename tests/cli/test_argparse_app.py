@@ -12,7 +12,7 @@ from digitnet.cli import argparse_app
 
 def test_a_reader_who_has_enough_ends_a_command_quietly() -> None:
     task = "lambda options: print('line\\n' * 100_000)"
-    program = f"from digitnet.cli import argparse_app; argparse_app.run(argparse_app.Parser(), {task})"
+    program = f"from digitnet.cli import argparse_app; argparse_app.run_command(argparse_app.CliParser(), {task})"
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -34,5 +34,5 @@ def test_a_signal_that_an_import_has_swallowed_ends_the_command_all_the_same(mon
 
     monkeypatch.setattr(sys, "argv", ["command"])
     with pytest.raises(SystemExit) as stopped:
-        argparse_app.run(argparse_app.Parser(), task)
+        argparse_app.run_command(argparse_app.CliParser(), task)
     assert (done, stopped.value.code) == (["went on"], 130)

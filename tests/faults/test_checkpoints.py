@@ -122,7 +122,7 @@ def resume(path: Path, forks: Forks) -> Ended:
 
 
 def teach(path: Path, forks: Forks) -> Ended:
-    options = ("distillation=cnn", f"distillation.teacher.source='{path}'", "hydra.run.dir=new")
+    options = ("distillation=cnn", f"distillation.teacher.model='{path}'", "hydra.run.dir=new")
     return forks.run("train", *TINY, *options, folder=path.parent)
 
 

@@ -72,7 +72,7 @@ WRONG = {
     "model.channels=[8,8,8,8,8,8]": "model.",
     "averaging=ema averaging.decay=2": "decay",
     "distillation=cnn distillation.temperature=0": "distillation.temperature=0",
-    "distillation=cnn distillation.teacher.source=nowhere": "nowhere: no checkpoint there",
+    "distillation=cnn distillation.teacher.model=nowhere": "nowhere: no checkpoint there",
     "trainer.max_steps=x": "trainer.max_steps=x",
     "trainer.limit_train_batches=0": "trainer.limit_train_batches=0: must be above 0",
     "trainer.devices=99 trainer.accelerator=cuda": "trainer",

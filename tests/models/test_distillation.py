@@ -45,7 +45,7 @@ def test_the_runs_of_a_sweep_teach_together(run: Run, tmp_path: Path) -> None:
     assert run(train, "-m", *FAST, "seed=1,2", "hydra.sweep.dir=teachers").status == 0
     images = torch.rand(8, 28, 28)
     each = [digitnet.load(tmp_path / "teachers" / number).predict_step(images) for number in "01"]
-    student = compose(tmp_path, "distillation=cnn", f"distillation.teacher.source={tmp_path / 'teachers'}").model
+    student = compose(tmp_path, "distillation=cnn", f"distillation.teacher.model={tmp_path / 'teachers'}").model
     assert student.distillation is not None
     together = student.distillation.teacher(images).softmax(dim=1)
     torch.testing.assert_close(together, torch.stack(each).mean(dim=0))

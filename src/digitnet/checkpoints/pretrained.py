@@ -1,4 +1,14 @@
-"""Trained models, ready to use: those that come with the package, and those of one's own runs."""
+"""Load trained models: the bundled ones, and those of your own runs.
+
+A model reference, the argument `model` of the functions below, is one of
+
+- the name of a bundled model: "cnn", "mlp", "teachers/1";
+- a run folder, which stands for its best checkpoint;
+- a checkpoint;
+- a .safetensors file that `digitnet.export` has written, with its card beside it.
+
+The card is a JSON file that describes the model (its class, hyper-parameters, calibration and SHA-256).
+"""
 
 import hashlib
 import json
@@ -6,115 +16,181 @@ import math
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load as parse
-from safetensors.torch import save
+import safetensors.torch
 
 from digitnet.checkpoints import checkpoint_format
 from digitnet.errors import UsageError
 from digitnet.models import MODELS, DigitClassifier, Ensemble
+from digitnet.models.calibration import Calibration
 from digitnet.models.classifier import is_finite
 
-FOLDER = Path(__file__).parents[1] / "models" / "pretrained"  # NAME.safetensors, and NAME.json: how it was made
-CARD_LIMIT = 2**20  # bytes
+PRETRAINED_DIR = Path(__file__).parents[1] / "models" / "pretrained"
+"""Folder of the bundled models: NAME.safetensors, and NAME.json, the card."""
+
+_MAX_CARD_BYTES = 2**20
 
 
-def shipped() -> dict[str, Path]:
-    """The models that come with the package, by name; `./cnn` is a file or a run of one's own."""
-    paths = sorted(FOLDER.rglob("*.safetensors"))
-    return {path.relative_to(FOLDER).with_suffix("").as_posix(): path for path in paths}
+def pretrained_paths() -> dict[str, Path]:
+    """Return the weight files of the bundled models by name.
 
-
-def find(source: str | Path) -> Path:
-    """The file meant by the name of a shipped model, a run folder (its best), a checkpoint or an export."""
-    return shipped().get(str(source)) or checkpoint_format.find(Path(source))
-
-
-def find_all(source: str | Path) -> list[Path]:
-    """The file that `find` finds; in the folder of a sweep those of all its runs; of the shipped `teachers` all."""
-    known = shipped()
-    teachers = [path for name, path in known.items() if name.startswith(f"{source}/")]
-    runs = [] if str(source) in known else sorted(Path(source).glob("*/checkpoints/best.ckpt"))
-    return teachers or runs or [find(source)]
-
-
-def load(source: str | Path) -> DigitClassifier:
-    """The model called "cnn" or "mlp" that comes with the package, or that of a run folder, a checkpoint or an export.
-
-    It is in evaluation mode, on the CPU. Raises UsageError if there is no such model.
+    A bundled name takes precedence over a path: write `./cnn` for a file or run folder called "cnn".
     """
-    path = find(source)
-    return restore(path) if path.suffix == ".safetensors" else checkpoint_format.restore(path)
+    paths = sorted(PRETRAINED_DIR.rglob("*.safetensors"))
+    return {path.relative_to(PRETRAINED_DIR).with_suffix("").as_posix(): path for path in paths}
 
 
-def load_all(source: str | Path, shift: int = 0) -> DigitClassifier:
-    """What `load` loads, or the ensemble of all runs of a sweep, of the shipped "teachers". `shift`: see Ensemble."""
-    model, *others = (load(path) for path in find_all(source))
-    if others or shift:
-        model.net = Ensemble([model.net, *(other.net for other in others)], shift).eval()
-    return model
+def resolve_model(model: str | Path) -> Path:
+    """Return the file that a model reference stands for.
+
+    Args:
+        model: Model reference (see the top of this module).
+
+    Raises:
+        UsageError: If there is no such model.
+
+    """
+    return pretrained_paths().get(str(model)) or checkpoint_format.find(Path(model))
 
 
-def restore(path: Path) -> DigitClassifier:
-    """The model in a file of `write`, with its card beside it; runs no code from either."""
+def resolve_models(model: str | Path) -> list[Path]:
+    """Return all files that a reference to one model or to several models stands for.
+
+    Args:
+        model: Model reference (see the top of this module); or the folder of a sweep, which stands for the best
+            checkpoints of all its runs; or "teachers", which stands for all bundled teachers.
+
+    Raises:
+        UsageError: If there is no such model.
+
+    """
+    bundled = pretrained_paths()
+    teachers = [path for name, path in bundled.items() if name.startswith(f"{model}/")]
+    runs = [] if str(model) in bundled else sorted(Path(model).glob("*/checkpoints/best.ckpt"))
+    return teachers or runs or [resolve_model(model)]
+
+
+def load(model: str | Path) -> DigitClassifier:
+    """Load a trained model.
+
+    Args:
+        model: Model reference (see the top of this module).
+
+    Returns:
+        The model in evaluation mode, on the CPU.
+
+    Raises:
+        UsageError: If there is no such model, or if its file is damaged.
+
+    """
+    path = resolve_model(model)
+    return _load_safetensors(path) if path.suffix == ".safetensors" else checkpoint_format.restore(path)
+
+
+def load_ensemble(model: str | Path, tta_shift: int = 0) -> DigitClassifier:
+    """Load one model or an ensemble of several models, optionally with test-time augmentation.
+
+    Args:
+        model: Reference to one model or to several models (see `resolve_models`).
+        tta_shift: Largest shift of the image in pixels, in each direction (see `Ensemble`); 0 turns it off.
+
+    Returns:
+        The model or ensemble in evaluation mode, on the CPU.
+
+    Raises:
+        UsageError: If there is no such model, or if a file is damaged.
+
+    """
+    first, *others = (load(path) for path in resolve_models(model))
+    if others or tta_shift:
+        first.net = Ensemble([first.net, *(other.net for other in others)], tta_shift).eval()
+    return first
+
+
+def _load_safetensors(path: Path) -> DigitClassifier:
+    """Load the model in a file of `save_with_card`; executes no code from the file or its card."""
     try:
-        content, card = read(path, checkpoint_format.LIMIT), json.loads(read(card_of(path), CARD_LIMIT))
-        if card["sha256"] != digest(content):
-            raise ValueError(f"damaged, or {card_of(path).name} is another's: its SHA-256 is another")
-        return unpack(content, card)
-    except Exception as error:  # as many kinds as there are ways to break two files
+        content, card = _read(path, checkpoint_format.LIMIT), json.loads(_read(card_path(path), _MAX_CARD_BYTES))
+        if card["sha256"] != sha256_hex(content):
+            raise ValueError(f"its SHA-256 differs from that in {card_path(path).name}: damaged, or not its card")
+        return deserialize(content, card)
+    except Exception as error:  # as many types as there are ways to break two files
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise UsageError(f"{path}: not a model that digitnet wrote, with its card ({reason})") from error
+        raise UsageError(f"{path}: not a model written by digitnet with its card beside it ({reason})") from error
 
 
-def read(path: Path, limit: int) -> bytes:
+def _read(path: Path, max_bytes: int) -> bytes:
     if not path.is_file():
         raise ValueError(f"{path.name} is missing")
-    if path.stat().st_size > limit:
-        raise ValueError(f"{path.name} has more than {limit} bytes")
+    if path.stat().st_size > max_bytes:
+        raise ValueError(f"{path.name} has more than {max_bytes} bytes")
     return path.read_bytes()
 
 
-def unpack(content: bytes, card: dict[str, Any]) -> DigitClassifier:
-    """Raises what torch and safetensors do if the weights are not those of the card's model, ValueError besides."""
+def deserialize(content: bytes, card: dict[str, Any]) -> DigitClassifier:
+    """Build the model that a card describes from its serialized weights.
+
+    Args:
+        content: Weights in the safetensors format.
+        card: Metadata of the model (see `model_metadata`).
+
+    Returns:
+        The model in evaluation mode, on the CPU.
+
+    Raises:
+        Exception: ValueError, or whatever torch and safetensors raise, if the weights do not fit the card's model.
+
+    """
     if card["model"] not in MODELS:
-        raise ValueError(f"holds a {card['model']}, but digitnet.models.MODELS knows only {', '.join(MODELS)}")
-    model = checkpoint_format.rebuild(card["model"], card["hyper_parameters"], parse(content))
+        raise ValueError(f"holds a {card['model']}, which is not in digitnet.models.MODELS ({', '.join(MODELS)})")
+    model = checkpoint_format.rebuild(card["model"], card["hyper_parameters"], safetensors.torch.load(content))
     if not is_finite(model.state_dict().values()):
         raise ValueError("its weights are not finite numbers")
-    if known := card.get("calibration"):
-        if not (known["temperature"] > 0 and math.isfinite(known["temperature"] + known["energy"])):
-            raise ValueError("its calibration is not of finite numbers, the temperature above 0")
-        model.calibration = known
+    if calibration := card.get("calibration"):
+        if not (calibration["temperature"] > 0 and math.isfinite(calibration["temperature"] + calibration["energy"])):
+            raise ValueError("its calibration is not two finite numbers with a temperature above 0")
+        model.calibration = Calibration(calibration["temperature"], calibration["energy"])
     return model
 
 
-def pack(model: DigitClassifier) -> bytes:
-    return save({key: weight.contiguous() for key, weight in model.state_dict().items()})
+def serialize(model: DigitClassifier) -> bytes:
+    """Return the weights of a model in the safetensors format."""
+    return safetensors.torch.save({key: weight.contiguous() for key, weight in model.state_dict().items()})
 
 
-def describe(model: DigitClassifier) -> dict[str, Any]:
-    """What `unpack` needs of a card."""
-    known = {"calibration": model.calibration} if model.calibration else {}
-    return {"model": type(model).__name__, "hyper_parameters": dict(model.hparams)} | known
+def model_metadata(model: DigitClassifier) -> dict[str, Any]:
+    """Return the entries of a card that `deserialize` needs to build the model."""
+    metadata = {"model": type(model).__name__, "hyper_parameters": dict(model.hparams)}
+    if known := model.calibration:
+        metadata["calibration"] = {"temperature": known.temperature, "energy": known.energy_threshold}
+    return metadata
 
 
-def card_of(path: Path) -> Path:
-    """NAME.json of NAME.safetensors; NAME.onnx.json of NAME.onnx, so that both can be in one folder."""
+def card_path(path: Path) -> Path:
+    """Return the path of a file's card: NAME.json for NAME.safetensors, NAME.onnx.json for NAME.onnx.
+
+    The names differ so that both formats of one model can be kept in one folder.
+    """
     return path.with_suffix(".json" if path.suffix == ".safetensors" else f"{path.suffix}.json")
 
 
-def digest(content: bytes) -> str:
+def sha256_hex(content: bytes) -> str:
+    """Return the SHA-256 of the content as hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 
-def write(path: Path, content: bytes, card: dict[str, Any]) -> Path:
-    """The file, then its card, which vouches for it and is returned."""
-    text = json.dumps(card | {"sha256": digest(content)}, indent=2) + "\n"
+def save_with_card(path: Path, content: bytes, card: dict[str, Any]) -> Path:
+    """Write a model file, then its card.
+
+    Args:
+        path: Path of the model file.
+        content: Content of the model file.
+        card: Entries of the card; the SHA-256 of the content is added.
+
+    Returns:
+        The path of the card.
+
+    """
+    text = json.dumps(card | {"sha256": sha256_hex(content)}, indent=2) + "\n"
     checkpoint_format.write(path, content)
-    checkpoint_format.write(card_of(path), text.encode())
-    return card_of(path)
-
-
-def ship(model: DigitClassifier, name: str, card: dict[str, Any]) -> None:
-    """Puts NAME.safetensors and its card into the package."""
-    write(FOLDER / f"{name}.safetensors", pack(model), describe(model) | card)
+    checkpoint_format.write(card_path(path), text.encode())
+    return card_path(path)

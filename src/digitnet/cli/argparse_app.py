@@ -1,6 +1,7 @@
-"""How the commands that take options behave, as those of Hydra do: one line says what is wrong, the status the rest.
+"""How the commands with options behave, in the same way as the Hydra commands: one line for an error, and a status.
 
-0 done; 1 failed while running; 2 the input is wrong; 130 interrupted, 143 terminated, 141 nobody reads the output.
+Status 0: done. 1: failed while running. 2: the input is wrong. 130: interrupted, 143: terminated. 141: the program that
+reads the output has closed it.
 """
 
 import argparse
@@ -12,28 +13,51 @@ from typing import Any, NoReturn
 from digitnet import signals
 from digitnet.errors import RunError, UsageError
 
+RENAMED_OPTIONS = {"--run": "--model", "--sheet": "--contact-sheet", "--test-digits": "--test-samples"}
+"""Options of version 0.1.0 and their present names."""
 
-class Parser(argparse.ArgumentParser):
-    """Wrong options are a UsageError; argparse itself would print its usage first."""
+
+class CliParser(argparse.ArgumentParser):
+    """A parser that raises UsageError for wrong options, where argparse would print its usage and exit."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise UsageError with argparse's message, or with the present name of an option that was renamed."""
+        for argument in sys.argv[1:]:
+            old = argument.partition("=")[0]
+            if RENAMED_OPTIONS.get(old) in self._option_string_actions:
+                raise UsageError(f"unrecognized arguments: {old}; did you mean {RENAMED_OPTIONS[old]}?")
         raise UsageError(f"{message}; see --help")
 
 
-def run(parser: Parser, task: Callable[[argparse.Namespace], Any]) -> None:
-    """Runs `task` on the options of the command line; returns only if it did."""
+def run_command(parser: CliParser, command: Callable[[argparse.Namespace], Any]) -> None:
+    """Parse the command line and run a command.
+
+    Args:
+        parser: Parses the command line.
+        command: Does the work, given the options.
+
+    Raises:
+        SystemExit: If the command does not end with status 0.
+
+    """
     try:
         with signals.handled():
-            task(parser.parse_args())
+            command(parser.parse_args())
             signals.stop()
-            sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
+            sys.stdout.flush()  # here, where a full disk or a closed pipe can still be reported
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # otherwise Python reports an error when it flushes at exit
         sys.exit(141)
     except (UsageError, RunError, OSError) as error:
-        tell(str(error))
+        print_error(str(error))
         sys.exit(2 if isinstance(error, UsageError) else 1)
 
 
-def tell(message: str) -> None:
+def print_error(message: str) -> None:
+    """Print an error message as one line on stderr.
+
+    Args:
+        message: The message. White space is folded.
+
+    """
     sys.stderr.write(f"digitnet: error: {' '.join(message.split())}\n")

@@ -69,7 +69,7 @@ def run(
             if show_traceback or not isinstance(failure, EXPECTED):
                 traceback.print_exception(failure)
             message, *_ = str(failure).split("Config search path")  # Hydra's list of folders says nothing to a user
-            argparse_app.tell(f"{name}{message}")
+            argparse_app.print_error(f"{name}{message}")
     if failures:
         sys.exit(2 if isinstance(failures[0][1], WRONG_INPUT) and not failures[0][0] else 1)
 

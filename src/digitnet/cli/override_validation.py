@@ -94,7 +94,7 @@ def part_called(name: str) -> Any:
         target = pkgutil.resolve_name(name)
     except Exception as error:
         raise UsageError(f"_target_={name}: cannot be imported") from error
-    if not (target is pretrained.load_all or (inspect.isclass(target) and issubclass(target, kinds))):
+    if not (target is pretrained.load_ensemble or (inspect.isclass(target) and issubclass(target, kinds))):
         raise UsageError(f"_target_={name}: is no model, data module, callback, logger or other part of a Trainer")
     return target
 

@@ -1,1 +1,1 @@
-"""From a picture to digits."""
+"""Read the digits in pictures."""

@@ -1,146 +1,210 @@
-"""Reads the digits in pictures: `digitnet.read("photo.png", model="cnn")`."""
+"""Read the digits in pictures: `digitnet.read("photo.png", model="cnn")`."""
 
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from digitnet.checkpoints import pretrained
 from digitnet.data import MNISTDataModule
 from digitnet.errors import UsageError
+from digitnet.inference.calibration import fit_calibration
 from digitnet.inference.photos.image_io import load
 from digitnet.inference.photos.parallel import look_at
 from digitnet.inference.photos.segment import Box, Found, find_digits
 from digitnet.models import DigitClassifier
+from digitnet.models.calibration import Calibration
 
-SURE = 0.5  # probable: more than all the others together
-STRANGE = 0.01  # of the validation digits look no more like a digit than what is called not sure
-TEMPERATURES = torch.linspace(0.5, 3, 51)
-BATCH = 32  # pictures
+MIN_CONFIDENCE = 0.5  # more probable than all other classes together
+IMAGES_PER_FORWARD_PASS = 1000
+PICTURES_PER_BATCH = 32
 
 
-@dataclass(frozen=True, eq=False)  # images have no one answer to ==
-class Digit:
-    """One digit of a picture: the image `[28, 28]` that the network saw, where it stood, and the ten probabilities."""
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value for ==
+class DigitPrediction:
+    """One digit of a picture and its predicted class."""
 
     image: NDArray[np.uint8] = field(repr=False)
-    box: Box  # left, top, right, bottom, in pixels of the picture as it was looked at
+    """The network's input `[28, 28]`, bright ink on a dark ground."""
+
+    box: Box
+    """Left, top, right and bottom in pixels of the picture, after a large picture was scaled down."""
+
     probabilities: tuple[float, ...]
-    sure: bool
+    """Calibrated probabilities of the ten classes."""
+
+    is_confident: bool
+    """Whether the prediction is reliable: the image resembles a digit and one class is more probable than the rest."""
 
     @property
-    def ranked(self) -> list[tuple[int, float]]:
-        """The ten digits, the most probable first, with their probabilities."""
-        return sorted(enumerate(self.probabilities), key=lambda chance: -chance[1])
+    def top_classes(self) -> list[tuple[int, float]]:
+        """The ten classes with their probabilities, the most probable first."""
+        return sorted(enumerate(self.probabilities), key=lambda entry: -entry[1])
 
     @property
-    def digit(self) -> int:
-        return self.ranked[0][0]
+    def label(self) -> int:
+        """The most probable class."""
+        return self.top_classes[0][0]
 
     @property
-    def probability(self) -> float:
-        return self.ranked[0][1]
+    def confidence(self) -> float:
+        """The probability of the most probable class."""
+        return self.top_classes[0][1]
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What stands in a picture, left to right, top to bottom; `digits` is empty if there is no digit."""
+class ReadResult:
+    """The digits in a picture, from left to right and from top to bottom."""
 
-    digits: tuple[Digit, ...]
+    digits: tuple[DigitPrediction, ...]
+    """The digits; empty if the picture has none."""
 
     @property
     def text(self) -> str:
-        """The digits read, with "?" for one that is not sure."""
-        return "".join(str(found.digit) if found.sure else "?" for found in self.digits)
+        """The predicted classes, with "?" for a digit without a confident prediction."""
+        return "".join(str(digit.label) if digit.is_confident else "?" for digit in self.digits)
 
     @property
-    def answer(self) -> str:
-        """The text; or that there is no digit, or none that is sure."""
+    def summary(self) -> str:
+        """The text; "no digit" if the picture has none; "not sure" if no prediction is confident."""
         return "no digit" if not self.digits else self.text if self.text.strip("?") else "not sure"
 
     @property
-    def largest(self) -> Digit | None:
-        """The one that the picture is of, if it is of one."""
-        return max(self.digits, key=lambda found: found.box[3] - found.box[1], default=None)
+    def largest_digit(self) -> DigitPrediction | None:
+        """The tallest digit, which is the subject of a picture of one digit; None if the picture has none."""
+        return max(self.digits, key=lambda digit: digit.box[3] - digit.box[1], default=None)
 
 
-class Reader:
-    """Reads pictures with one model: "cnn" or "mlp" as they come with the package, a run folder, a checkpoint."""
+class DigitReader:
+    """Read pictures with one model.
+
+    Args:
+        model: A model reference ("cnn", "mlp", a run folder, a checkpoint, an exported .safetensors file), or a model.
+            A model without a calibration is calibrated first, which takes a forward pass over the validation images.
+
+    Raises:
+        UsageError: If there is no such model.
+
+    """
 
     def __init__(self, model: str | Path | DigitClassifier = "cnn") -> None:
         self.model = model if isinstance(model, DigitClassifier) else pretrained.load(model)
-        calibration = self.model.calibration or self.calibrate()
-        self.temperature, self.familiar = calibration["temperature"], calibration["energy"]
+        self.calibration = self.model.calibration or self.fit_calibration()
 
-    def calibrate(self) -> dict[str, float]:
-        """The temperature of Guo et al., 2017, and the least energy score (Liu et al., 2020) of what is like a digit.
+    def fit_calibration(self) -> Calibration:
+        """Fit a calibration on the validation images of the default split.
 
-        By the validation images of the default split: a network that was trained on them comes out too sure.
+        It is too optimistic for a model that was trained on these images.
         """
         images, labels = MNISTDataModule().part("val")
-        logits = self.logits(images)
-        losses = torch.stack([F.cross_entropy(logits / temperature, labels) for temperature in TEMPERATURES])
-        energy = logits.logsumexp(dim=1).quantile(STRANGE)
-        return {"temperature": float(TEMPERATURES[losses.argmin()]), "energy": float(energy)}
+        return fit_calibration(self.logits(images), labels)
 
-    def read(self, source: Any) -> Reading:
-        """Of a path, a PIL image or an array. Raises UsageError for what is no picture."""
-        return self.judge([find_digits(load(source))])[0]
+    def read(self, source: Any) -> ReadResult:
+        """Read the digits in one picture.
 
-    def read_files(self, paths: Sequence[Path]) -> Iterator[Reading | UsageError]:
-        """Of each file in turn, or why it is none; many are looked at by as many processes as there are cores."""
+        Args:
+            source: A path, a PIL image or a NumPy array.
+
+        Returns:
+            The digits that were found.
+
+        Raises:
+            UsageError: If the source is not a picture.
+
+        """
+        return self.classify([find_digits(load(source))])[0]
+
+    def read_files(self, paths: Sequence[Path]) -> Iterator[ReadResult | UsageError]:
+        """Read the digits in many files; with many files, one process per core searches the pictures for digits.
+
+        Args:
+            paths: The picture files.
+
+        Yields:
+            For each file in turn the digits that were found, or the error if it is not a picture.
+
+        """
         pictures = look_at(paths)
-        while batch := list(itertools.islice(pictures, BATCH)):
-            readings = iter(self.judge([found for found in batch if not isinstance(found, UsageError)]))
-            yield from (found if isinstance(found, UsageError) else next(readings) for found in batch)
+        while batch := list(itertools.islice(pictures, PICTURES_PER_BATCH)):
+            results = iter(self.classify([found for found in batch if not isinstance(found, UsageError)]))
+            yield from (found if isinstance(found, UsageError) else next(results) for found in batch)
 
-    def judge(self, pictures: Sequence[list[Found]]) -> list[Reading]:
-        """What the network says of the digits found in each picture."""
-        found = [each for picture in pictures for each in picture]
-        if not found:
-            return [Reading(()) for _ in pictures]
-        logits = self.logits(torch.from_numpy(np.stack([each.image for each in found])))
-        probabilities = self.calibrated(logits)
-        sure = (probabilities.amax(dim=1) >= SURE) & (logits.logsumexp(dim=1) >= self.familiar)
-        verdicts = zip(found, probabilities.tolist(), sure.tolist(), strict=True)
-        digits = iter([Digit(each.image, each.box, tuple(chances), known) for each, chances, known in verdicts])
-        return [doubted(Reading(tuple(next(digits) for _ in picture))) for picture in pictures]
+    def classify(self, pictures: Sequence[list[Found]]) -> list[ReadResult]:
+        """Classify the digits that were detected in each picture.
 
-    def probabilities(self, images: torch.Tensor) -> torch.Tensor:
-        """`[N, 10]` of images that are MNIST's already, `[N, 28, 28]`."""
-        return self.calibrated(self.logits(images))
+        Args:
+            pictures: For each picture the digits that were detected in it.
 
-    def calibrated(self, logits: torch.Tensor) -> torch.Tensor:
-        return (logits / self.temperature).softmax(dim=1)
+        Returns:
+            The predictions for each picture.
 
-    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """
+        detected = [digit for picture in pictures for digit in picture]
+        if not detected:
+            return [ReadResult(()) for _ in pictures]
+        logits = self.logits(torch.from_numpy(np.stack([digit.image for digit in detected])))
+        probabilities = self.calibrate_logits(logits)
+        confident = (probabilities.amax(dim=1) >= MIN_CONFIDENCE) & (
+            logits.logsumexp(dim=1) >= self.calibration.energy_threshold
+        )
+        predictions = (
+            DigitPrediction(digit.image, digit.box, tuple(row), is_confident)
+            for digit, row, is_confident in zip(detected, probabilities.tolist(), confident.tolist(), strict=True)
+        )
+        return [_reject_if_mostly_uncertain(ReadResult(tuple(next(predictions) for _ in found))) for found in pictures]
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Return calibrated probabilities `[N, 10]` of images in the format of MNIST, `[N, 28, 28]`."""
+        return self.calibrate_logits(self.logits(images))
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the logits `[N, 10]` of images in the format of MNIST, `[N, 28, 28]`."""
         training = self.model.training
         self.model.eval()
         with torch.inference_mode():
-            logits = torch.cat([self.model(part) for part in torch.split(images, 1000)])
-        self.model.train(training)  # it may be somebody's who trains on
+            logits = torch.cat([self.model(batch) for batch in torch.split(images, IMAGES_PER_FORWARD_PASS)])
+        self.model.train(training)  # the caller may be in the middle of its training
         return logits
 
+    def calibrate_logits(self, logits: Tensor) -> Tensor:
+        """Return the calibrated probabilities of logits, both `[N, 10]`."""
+        return (logits / self.calibration.temperature).softmax(dim=1)
 
-def doubted(reading: Reading) -> Reading:
-    """A picture most of whose digits are none is a pattern that is like some by chance."""
-    if 2 * sum(found.sure for found in reading.digits) > len(reading.digits):
-        return reading
-    return Reading(tuple(Digit(each.image, each.box, each.probabilities, False) for each in reading.digits))
+
+def _reject_if_mostly_uncertain(result: ReadResult) -> ReadResult:
+    """Mark all digits as uncertain if at most half are confident: a pattern resembles some digits by chance."""
+    if 2 * sum(digit.is_confident for digit in result.digits) > len(result.digits):
+        return result
+    return ReadResult(tuple(replace(digit, is_confident=False) for digit in result.digits))
 
 
 @functools.lru_cache(maxsize=4)
-def reader_of(model: str | Path) -> Reader:
-    return Reader(model)
+def _cached_reader(model: str | Path) -> DigitReader:
+    return DigitReader(model)
 
 
-def read(source: Any, model: str | Path | DigitClassifier = "cnn") -> Reading:
-    """The digits in one picture; a second picture needs no second start."""
-    return (Reader(model) if isinstance(model, DigitClassifier) else reader_of(model)).read(source)
+def read(source: Any, model: str | Path | DigitClassifier = "cnn") -> ReadResult:
+    """Read the digits in one picture.
+
+    A model that is given by a reference is loaded once and kept for later calls.
+
+    Args:
+        source: A path, a PIL image or a NumPy array.
+        model: A model reference ("cnn", "mlp", a run folder, a checkpoint, an exported .safetensors file), or a model.
+
+    Returns:
+        The digits that were found.
+
+    Raises:
+        UsageError: If the source is not a picture, or if there is no such model.
+
+    """
+    reader = DigitReader(model) if isinstance(model, DigitClassifier) else _cached_reader(model)
+    return reader.read(source)

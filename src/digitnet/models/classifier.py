@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from digitnet.errors import check_argument
+from digitnet.models.calibration import Calibration
 from digitnet.models.distillation import Distillation
 
 MEAN, STD = 0.1307, 0.3081  # of the training pixels, 0 to 1
@@ -95,7 +96,7 @@ class DigitClassifier(L.LightningModule):
         self.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
         self.total_steps = math.inf
         self.distillation: Distillation | None = None
-        self.calibration: dict[str, Any] | None = None  # out of a card: what reading.Reader would have to measure
+        self.calibration: Calibration | None = None  # from a card; a DigitReader would have to fit it
         self.tallies: dict[str, Tally] = {}
         self.resumed_tally: dict[str, Any] | None = None
 

@@ -19,7 +19,7 @@ from digitnet.data import mnist
 from digitnet.inference.photos.image_io import load
 from digitnet.inference.photos.normalize import THIN
 from digitnet.inference.photos.segment import Found, find_digits
-from digitnet.inference.reader import Reader
+from digitnet.inference.reader import DigitReader as Reader
 
 IMAGES = mnist.load("test")[0].numpy()
 LABELS = mnist.load("test")[1].numpy()
@@ -42,7 +42,7 @@ def found() -> list[list[Found]]:
 
 def read(reader: Reader, picture: Any) -> str:
     """The digits that are most probable, sure or not."""
-    return "".join(str(each.digit) for each in reader.read(picture).digits)
+    return "".join(str(each.label) for each in reader.read(picture).digits)
 
 
 def apart(one: Array, other: Array) -> int:
@@ -271,7 +271,7 @@ def test_lines_of_the_paper_are_not_read(lines: Callable[..., Any], readers: dic
 
 
 def test_lines_that_could_not_be_told_from_ink_lead_to_no_wrong_answer(readers: dict[str, Reader]) -> None:
-    answers = [readers["cnn"].read(255 - drawn_on(number, grid)).answer for number in range(20)]
+    answers = [readers["cnn"].read(255 - drawn_on(number, grid)).summary for number in range(20)]
     assert all(answer in ("not sure", "no digit", str(LABELS[number])) for number, answer in enumerate(answers))
 
 

@@ -75,8 +75,8 @@ def test_the_confusion_matrix_is_that_of_the_validation_accuracy(
 ) -> None:
     """Not that of the network with dropout, as Lightning leaves it after training."""
     drawn: list[torch.Tensor] = []
-    draw = plots.draw_confusion
-    monkeypatch.setattr(plots, "draw_confusion", lambda confusion: drawn.append(confusion) or draw(confusion))
+    draw = plots.plot_confusion
+    monkeypatch.setattr(plots, "plot_confusion", lambda confusion: drawn.append(confusion) or draw(confusion))
     few = (
         "trainer.max_epochs=1",
         "data.train_size=2560",

@@ -79,8 +79,8 @@ def add_mistakes(trainer: L.Trainer, model: DigitClassifier, images: Tensor, lab
     logits = torch.cat([model(part.to(model.device)).cpu() for part in torch.split(images, 1000)])
     images, labels, predicted = images.cpu(), labels.cpu(), logits.argmax(dim=1)
     confusion = multiclass_confusion_matrix(predicted, labels, num_classes=10, validate_args=False)
-    writer.add_figure("val/confusion", plots.draw_confusion(confusion), trainer.global_step)
+    writer.add_figure("val/confusion", plots.plot_confusion(confusion), trainer.global_step)
     losses = F.cross_entropy(logits, labels, reduction="none").masked_fill(predicted == labels, 0)
     worst = losses.argsort(descending=True)[: min(MISTAKES_SHOWN, int((predicted != labels).sum()))]
-    mistakes = plots.draw_predictions(images[worst], labels[worst], logits[worst].softmax(dim=1))
+    mistakes = plots.plot_predictions(images[worst], labels[worst], logits[worst].softmax(dim=1))
     writer.add_figure("val/mistakes", mistakes, trainer.global_step)

@@ -3,13 +3,10 @@
 python benchmarks/export.py              writes benchmarks/results/export.json
 """
 
-import contextlib
-import io
 import statistics
 import subprocess
 import tempfile
 import time
-from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,17 +16,19 @@ import harness
 import onnxruntime
 import torch
 
-from digitnet import export
 from digitnet.checkpoints import pretrained
 from digitnet.data import mnist
 from digitnet.data.datamodule import EVAL_BATCH_SIZE
+from digitnet.export import FORMATS
+from digitnet.inference.model_export import export_model
+from digitnet.training import recording
 
 Predict = Callable[[torch.Tensor], Any]
 
 IDLE_SECONDS = 0.3  # after a call, the threads of a runtime spin for a while and would slow down the other runtime
 SINGLE_IMAGE_CALLS = 200
 RUNTIMES = {"pytorch": "PyTorch", "onnx_runtime": "ONNX Runtime"}
-FORMATS = {"pytorch": ("ckpt", "safetensors"), "onnx_runtime": ("onnx",)}
+SUFFIXES = {"pytorch": ("ckpt", "safetensors"), "onnx_runtime": ("onnx",)}
 ONE, MANY = "1_image", "10000_images"
 
 
@@ -41,10 +40,9 @@ def measure_file_sizes(name: str, folder: Path) -> dict[str, int]:
     run_dir = folder / name
     subprocess.run(harness.train_command(run_dir, f"model={name}", "debug=fast"), check=True, capture_output=True)
     files = {"ckpt": run_dir / "checkpoints" / "best.ckpt"}
-    for suffix in export.FORMATS:
+    for suffix in FORMATS:
         files[suffix] = folder / f"{name}.{suffix}"
-        with contextlib.redirect_stdout(io.StringIO()):
-            export.task(Namespace(run=name, format=suffix, output=files[suffix]))
+        export_model(pretrained.load(name), files[suffix], recording.surroundings())
     return {f"{name}_{suffix}": file.stat().st_size for suffix, file in files.items()}
 
 
@@ -97,7 +95,7 @@ def main() -> None:
     rows = []
     for name, runtime in ((name, runtime) for name in arguments.models for runtime in RUNTIMES):
         one, many = f"{name}_{runtime}_{ONE}", f"{name}_{runtime}_{MANY}"
-        files = ", ".join(f"{suffix} {sizes[f'{name}_{suffix}'] / 1000:,.0f}" for suffix in FORMATS[runtime])
+        files = ", ".join(f"{suffix} {sizes[f'{name}_{suffix}'] / 1000:,.0f}" for suffix in SUFFIXES[runtime])
         rows.append((f"`{name}`, {RUNTIMES[runtime]}", files, 1000 * medians[one], medians[many], ratios[many]))
     harness.print_table("model | kB | 1 image, ms | 10,000 images, s | ÷ ONNX Runtime", rows)
     result = {

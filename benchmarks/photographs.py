@@ -27,7 +27,7 @@ from photo_generator import (
 )
 from PIL import Image
 
-from digitnet.inference.reader import DigitReader as DigitReader
+from digitnet.inference.reader import DigitReader
 
 MODELS = ("cnn", "mlp")
 OUTCOMES = {"right": "right", "not_sure": "not sure", "wrong": "wrong"}
@@ -50,6 +50,7 @@ def score_photographs(reader: DigitReader, photo_set: str, count: int, folder: P
     Returns:
         The fraction of each outcome: `right`, `not_sure` (also where nothing is read) and `wrong`; and `hash_matches`,
         which is True as well for sets that have no recorded hash.
+
     """
     outcomes, sha256 = Counter[str](), hashlib.sha256()
     for number, (digit, file) in enumerate(generate_photographs(photo_set, count)):

@@ -63,24 +63,23 @@ def test_aggregate_seeds_prints_a_row_and_keeps_other_sweeps_of_the_file(
 def test_weights_are_published_with_the_calibration_of_a_run_that_held_out_the_validation_images(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    monkeypatch.setattr(pretrained, "PRETRAINED_DIR", tmp_path)
     assert run(train, *FAST, "seed=1", "test=true", "hydra.run.dir=runs/1").status == 0
     with pytest.raises(SystemExit):
         run_tool(monkeypatch, "publish_weights", "mlp", "runs", "runs/1")
     assert "must be a run of: model=mlp debug=fast data.val_size=5000" in capsys.readouterr().err
-    assert not pretrained.shipped(), "the run may have other validation images"
+    assert not pretrained.pretrained_paths(), "the run may have other validation images"
     assert run(train, *FAST, "seed=2", "data.val_size=5000", "hydra.run.dir=held_out").status == 0
     run_tool(monkeypatch, "publish_weights", "mlp", "runs", "held_out")
-    calibration = pretrained.load("mlp").calibration
-    assert calibration is not None
-    assert calibration["reproduce"] == "python -m digitnet.train model=mlp debug=fast seed=2 data.val_size=5000"
-    assert calibration == calibration | DigitReader("held_out/checkpoints/last.ckpt").fit_calibration()
+    card = json.loads((tmp_path / "mlp.json").read_text())["calibration"]
+    assert card["reproduce"] == "python -m digitnet.train model=mlp debug=fast seed=2 data.val_size=5000"
+    assert pretrained.load("mlp").calibration == DigitReader("held_out/checkpoints/last.ckpt").fit_calibration()
 
 
 def test_a_teacher_is_published_by_its_seed_and_without_a_calibration(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "files")
+    monkeypatch.setattr(pretrained, "PRETRAINED_DIR", tmp_path / "files")
     assert run(train, "-m", *FAST, "seed=1,2", "test=true", "hydra.sweep.dir=runs").status == 0
     (tmp_path / "runs" / "1").rename(tmp_path / "runs" / "2")
     with pytest.raises(SystemExit):

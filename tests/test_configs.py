@@ -27,7 +27,7 @@ class Parts:
 
 def compose(tmp_path: Path, *overrides: str) -> Parts:
     with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
-        config = hydra.compose("train", [*overrides, f"folder={tmp_path}"])
+        config = hydra.compose("train", [*overrides, f"run_dir={tmp_path}"])
     check_types(config)
     return Parts(*experiment.build(config)[:3])
 

@@ -253,7 +253,7 @@ def test_a_cleared_canvas_has_no_digit(page: Any) -> None:
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_photo_is_read_when_chosen_dropped_or_pasted(page: Any, way: str, index: int) -> None:
     clear(page)
-    images, labels = mnist.load("test")
+    images, labels = mnist.load_mnist("test")
     picture = Image.fromarray(images[index].numpy()).resize((420, 420), Image.Resampling.BICUBIC)
     give_file(page, png(picture), way)
     page.locator("output", has_text=str(int(labels[index]))).first.wait_for()

@@ -14,7 +14,7 @@ PNG = b"\x89PNG"
 
 
 def test_it_prints_a_table_with_every_digit(run: Run, trained: Path) -> None:
-    done = run(evaluate, "run=out")
+    done = run(evaluate, "model=out")
     assert done.status == 0, done.err
     assert "10,000 test images" in done.out
     assert "test/acc/9" in done.out
@@ -22,7 +22,7 @@ def test_it_prints_a_table_with_every_digit(run: Run, trained: Path) -> None:
 
 
 def test_it_writes_json_where_it_is_told(run: Run, trained: Path) -> None:
-    assert run(evaluate, "run=out", "json=sub/scores.json").status == 0
+    assert run(evaluate, "model=out", "json_path=sub/scores.json").status == 0
     scores = json.loads((trained.parent / "sub" / "scores.json").read_text())
     counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     by_digit = sum(scores[f"test/acc/{digit}"] * count for digit, count in enumerate(counts))
@@ -31,7 +31,7 @@ def test_it_writes_json_where_it_is_told(run: Run, trained: Path) -> None:
 
 def test_it_takes_a_checkpoint_as_well_as_a_folder(run: Run, trained: Path) -> None:
     folder, best, last = (
-        json.loads(run(evaluate, f"run={path}", "json=-").out)
+        json.loads(run(evaluate, f"model={path}", "json_path=-").out)
         for path in ("out", "out/checkpoints/best.ckpt", "out/checkpoints/last.ckpt")
     )
     assert folder["test/loss"] == best["test/loss"]
@@ -40,31 +40,31 @@ def test_it_takes_a_checkpoint_as_well_as_a_folder(run: Run, trained: Path) -> N
 
 def test_a_shipped_model_goes_by_its_name_and_a_run_of_that_name_by_its_path(run: Run, trained: Path) -> None:
     trained.rename(trained.with_name("mlp"))
-    shipped, own = (json.loads(run(evaluate, f"run={name}", "json=-").out) for name in ("mlp", "./mlp"))
+    shipped, own = (json.loads(run(evaluate, f"model={name}", "json_path=-").out) for name in ("mlp", "./mlp"))
     assert shipped["checkpoints"] != own["checkpoints"] == ["mlp/checkpoints/best.ckpt"]
     sweep = trained.with_name("cnn")
     copytree(trained.with_name("mlp"), sweep / "0")
-    assert json.loads(run(evaluate, "run=cnn", "json=-").out)["test/acc"] > 0.99
+    assert json.loads(run(evaluate, "model=cnn", "json_path=-").out)["test/acc"] > 0.99
 
 
 def test_null_is_the_default_and_no_name_of_a_file(run: Run, trained: Path) -> None:
-    assert run(evaluate, "run=out", "json=null", "plots=null", "data.root=null").status == 0
+    assert run(evaluate, "model=out", "json_path=null", "plots_dir=null", "data.root=null").status == 0
     assert not (trained.parent / "null").exists()
-    done = run(evaluate, "run=null")
+    done = run(evaluate, "model=null")
     assert (done.status, done.out) == (2, "")
-    assert done.err == "digitnet: error: run=null: must be a run folder, a checkpoint, cnn or mlp\n"
+    assert done.err == "digitnet: error: model=null: must be a run folder, a checkpoint, cnn or mlp\n"
 
 
 @pytest.mark.parametrize("name", ["a=b", "two words", "x, y", "it's", "[z]", "ünï"])
 def test_a_path_may_hold_any_character(name: str, run: Run, trained: Path) -> None:
     trained.rename(trained.with_name(name))
-    done = run(evaluate, f"run={name}", "json=-")
+    done = run(evaluate, f"model={name}", "json_path=-")
     assert done.status == 0, done.err
     assert json.loads(done.out)["checkpoints"] == [f"{name}/checkpoints/best.ckpt"]
 
 
 def test_it_draws_curves_and_samples_on_request(run: Run, trained: Path) -> None:
-    assert run(evaluate, "run=out", "plots=pictures").status == 0
+    assert run(evaluate, "model=out", "plots_dir=pictures").status == 0
     for name in ("curves.png", "samples.png"):
         content = (trained.parent / "pictures" / name).read_bytes()
         assert content.startswith(PNG)
@@ -73,26 +73,26 @@ def test_it_draws_curves_and_samples_on_request(run: Run, trained: Path) -> None
 
 def test_it_leaves_nothing_behind(run: Run, trained: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in trained.parent.rglob("*")}
-    run(evaluate, "run=out")
+    run(evaluate, "model=out")
     assert {path: path.stat().st_mtime_ns for path in trained.parent.rglob("*")} == before
 
 
 @pytest.mark.parametrize(
     ("override", "answer"),
     [
-        ("run=nothing", "no checkpoint there"),
-        ("run=out/.hydra", "no checkpoint there"),
-        ("run=text.ckpt", "not a whole checkpoint"),
-        ("run=empty.ckpt", "not a whole checkpoint"),
-        ("run=foreign.ckpt", "not a checkpoint that digitnet wrote"),
-        ("run=stranger.ckpt", "Transformer"),
-        ("run=short.ckpt", "not a whole checkpoint"),
-        ("run=misfit.ckpt", "does not fit MLP"),
-        ("rum=out", "did you mean run"),
-        ("run=out trainer.devices=many", "trainer"),
-        ("run=out plots=/proc/p", "plots=/proc/p: cannot write there"),
-        ("run=out json=/proc/p.json", "json=/proc: cannot write there"),
-        ("", "run"),
+        ("model=nothing", "no checkpoint there"),
+        ("model=out/.hydra", "no checkpoint there"),
+        ("model=text.ckpt", "not a whole checkpoint"),
+        ("model=empty.ckpt", "not a whole checkpoint"),
+        ("model=foreign.ckpt", "not a checkpoint that digitnet wrote"),
+        ("model=stranger.ckpt", "Transformer"),
+        ("model=short.ckpt", "not a whole checkpoint"),
+        ("model=misfit.ckpt", "does not fit MLP"),
+        ("modle=out", "did you mean model?"),
+        ("model=out trainer.devices=many", "trainer"),
+        ("model=out plots_dir=/proc/p", "plots_dir=/proc/p: cannot write there"),
+        ("model=out json_path=/proc/p.json", "json_path=/proc: cannot write there"),
+        ("", "model=null: must be a run folder"),
     ],
 )
 def test_wrong_input_gets_one_line(override: str, answer: str, run: Run, trained: Path) -> None:
@@ -121,7 +121,7 @@ class Gadget:
 
 def test_a_checkpoint_runs_no_code(run: Run, tmp_path: Path) -> None:
     torch.save({"digitnet_model": "MLP", "hyper_parameters": Gadget(), "state_dict": {}}, tmp_path / "evil.ckpt")
-    assert run(evaluate, "run=evil.ckpt").status == 2
+    assert run(evaluate, "model=evil.ckpt").status == 2
     assert not (tmp_path / "sentinel").exists()
     torch.load(tmp_path / "evil.ckpt", weights_only=False)
     assert (tmp_path / "sentinel").exists(), "the gadget works, or this test shows nothing"
@@ -131,13 +131,13 @@ def test_the_runs_of_a_sweep_are_scored_together(run: Run, trained: Path) -> Non
     """Two copies of one run agree with themselves: the ensemble scores what the run does."""
     for name in ("0", "1"):
         copytree(trained, trained.parent / "sweep" / name)
-    alone, together = (json.loads(run(evaluate, f"run={path}", "json=-").out) for path in ("out", "sweep"))
+    alone, together = (json.loads(run(evaluate, f"model={path}", "json_path=-").out) for path in ("out", "sweep"))
     assert len(together["checkpoints"]) == 2
     assert together["test/acc"] == alone["test/acc"]
     assert together["test/loss"] == pytest.approx(alone["test/loss"], abs=1e-6)
 
 
 def test_shifts_out_of_range_are_refused(run: Run, trained: Path) -> None:
-    done = run(evaluate, "run=out", "tta=9")
+    done = run(evaluate, "model=out", "tta=9")
     assert done.status == 2
     assert "tta=9: must be from 0 to 4 pixels" in done.err

@@ -85,7 +85,7 @@ def test_a_run_scores_the_same_as_its_export(run: Run, tmp_path: Path) -> None:
     assert run(train, *FAST, "hydra.run.dir=out").status == 0
     assert run(export, "--model", "out", "-o", "sub/mine.safetensors").status == 0
     original, exported = (
-        json.loads(run(evaluate, f"run={model}", "json=-").out) for model in ("out", "sub/mine.safetensors")
+        json.loads(run(evaluate, f"model={model}", "json_path=-").out) for model in ("out", "sub/mine.safetensors")
     )
     accuracies = [{key: scores[key] for key in scores if "acc" in key} for scores in (original, exported)]
     assert accuracies[0] == accuracies[1]

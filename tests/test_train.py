@@ -55,7 +55,7 @@ def test_metrics_json_holds_the_outcome(run: Run, tmp_path: Path) -> None:
 def test_evaluate_gives_the_same_figures_to_the_last_digit(run: Run, tmp_path: Path) -> None:
     run(train, *SLIM, "debug=fast", "trainer.limit_test_batches=1.0", "hydra.run.dir=out")
     before = files(tmp_path)
-    done = run(evaluate, "run=out", "json=-")
+    done = run(evaluate, "model=out", "json_path=-")
     assert done.status == 0, done.err
     trained, evaluated = json.loads((tmp_path / "out" / "metrics.json").read_text()), json.loads(done.out)
     figures = [name for name in trained if name.startswith("test/") and name != "test/seconds"]
@@ -66,7 +66,7 @@ def test_evaluate_gives_the_same_figures_to_the_last_digit(run: Run, tmp_path: P
 
 def test_best_is_the_epoch_with_the_highest_validation_accuracy(run: Run, tmp_path: Path) -> None:
     """A rate that only rises, and far too high, makes the later epochs worse."""
-    options = ("trainer.max_epochs=6", "optimizer.lr=1", "schedule.warmup=0.99")
+    options = ("trainer.max_epochs=6", "optimizer.lr=1", "schedule.warmup_fraction=0.99")
     run(train, *FAST, *options, "hydra.run.dir=out")
     rows = recording.read_csv(tmp_path / "out" / "metrics.csv")
     best = max(rows, key=lambda row: row["val/acc"])
@@ -265,7 +265,7 @@ WRONG = {
     "optimizer.lr=null": "optimizer.lr=null: must be float",
     "optimizer.lr=0": "optimizer.lr=0: must be above 0",
     "optimizer.name=lion": "optimizer.name=lion",
-    "schedule.warmup=2": "schedule.warmup=2",
+    "schedule.warmup_fraction=2": "schedule.warmup_fraction=2",
     "data.batch_size=0": "data.batch_size=0: must be at least 1",
     "data.batch_size=1.5": "data.batch_size=1.5: must be int",
     "data.val_size=60000": "data.val_size=60000",

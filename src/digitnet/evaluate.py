@@ -1,4 +1,4 @@
-"""Scores a trained model on the test images again: `python -m digitnet.evaluate run=DIR_OR_CKPT`."""
+"""Scores a trained model on the test images again: `python -m digitnet.evaluate model=REF`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +12,18 @@ from digitnet.errors import check_argument
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from digitnet.models import DigitClassifier
+    from digitnet.models import DigitModule
 
 SAMPLES = 8  # digits a row in samples.png
 
 
 def main() -> None:
-    hydra_app.run("evaluate", task, check)
+    hydra_app.run("evaluate", task, check, name_model_reference)
+
+
+def name_model_reference(overrides: list[str]) -> list[str]:
+    """Rename the key `model`, which Hydra would take for the config group of the same name that training has."""
+    return [f"model_ref={override[6:]}" if override.startswith("model=") else override for override in overrides]
 
 
 def check(config: DictConfig) -> None:
@@ -26,14 +31,14 @@ def check(config: DictConfig) -> None:
     from digitnet.checkpoints import checkpoint_format
     from digitnet.training import experiment
 
-    check_argument(config.run is not None, "run", "null", "a run folder, a checkpoint, cnn or mlp")
+    check_argument(config.model_ref is not None, "model", "null", "a run folder, a checkpoint, cnn or mlp")
     assemble(config)
     experiment.make(config.data, "data").prepare_data()
     experiment.make_trainer(config.trainer, [])
-    if config.json not in (None, "-"):
-        checkpoint_format.require_writable(Path(config.json).parent, "json")
-    if config.plots:
-        checkpoint_format.require_writable(Path(config.plots), "plots")
+    if config.json_path not in (None, "-"):
+        checkpoint_format.require_writable(Path(config.json_path).parent, "json_path")
+    if config.plots_dir:
+        checkpoint_format.require_writable(Path(config.plots_dir), "plots_dir")
 
 
 def task(config: DictConfig) -> None:
@@ -41,35 +46,35 @@ def task(config: DictConfig) -> None:
     from digitnet.checkpoints import checkpoint_format, pretrained
     from digitnet.training import experiment, recording
 
-    paths = pretrained.resolve_models(config.run)
+    paths = pretrained.resolve_models(config.model_ref)
     model, data = assemble(config), experiment.make(config.data, "data")
     trainer = experiment.make_trainer(config.trainer, [])
     figures = experiment.test_figures(trainer, model, data)
     if not trainer.is_global_zero:
         return
-    outcome = {"checkpoints": [str(path) for path in paths], "model": type(model).__name__, "tta": config.tta}
+    outcome = {"checkpoints": [str(path) for path in paths], "model": model.architecture, "tta": config.tta}
     outcome |= figures | recording.surroundings()
-    if config.json == "-":
+    if config.json_path == "-":
         print(recording.to_json(outcome), end="")
     else:
         experiment.show(f"{outcome['model']}, 10,000 test images", figures)
-    if config.json not in (None, "-"):
-        checkpoint_format.write(Path(config.json), recording.to_json(outcome).encode())
-    if config.plots:
-        draw_samples(Path(config.plots), config.seed, model.cpu(), *data.part("test"))
+    if config.json_path not in (None, "-"):
+        checkpoint_format.write(Path(config.json_path), recording.to_json(outcome).encode())
+    if config.plots_dir:
+        draw_samples(Path(config.plots_dir), config.seed, model.cpu(), *data.split("test"))
         if len(paths) == 1 and paths[0].suffix != ".safetensors":  # one run, one curve
-            draw_curves(Path(config.plots), paths[0])
+            draw_curves(Path(config.plots_dir), paths[0])
 
 
-def assemble(config: DictConfig) -> "DigitClassifier":
+def assemble(config: DictConfig) -> "DigitModule":
     """The model to score. Raises UsageError if there is none."""
     from digitnet.checkpoints import pretrained
 
     check_argument(isinstance(config.tta, int) and 0 <= config.tta <= 4, "tta", config.tta, "from 0 to 4 pixels")
-    return pretrained.load_ensemble(config.run, config.tta)
+    return pretrained.load_ensemble(config.model_ref, config.tta)
 
 
-def draw_samples(folder: Path, seed: int, model: "DigitClassifier", images: "Tensor", labels: "Tensor") -> None:
+def draw_samples(folder: Path, seed: int, model: "DigitModule", images: "Tensor", labels: "Tensor") -> None:
     """samples.png: the first digits of the test set above random ones."""
     import torch
 

@@ -96,7 +96,7 @@ def predict_test_samples(model: str, count: int, contact_sheet: Path | None) -> 
     from digitnet.inference import output
     from digitnet.inference.reader import DigitReader
 
-    images, labels = mnist.load("test")
+    images, labels = mnist.load_mnist("test")
     indices = torch.randperm(len(images))[:count]
     probabilities = DigitReader(model).probabilities(images[indices])
     output.print_test_samples(indices, labels[indices], probabilities)

@@ -39,7 +39,7 @@ def check(config: DictConfig) -> None:
     from digitnet.checkpoints import checkpoint_format
     from digitnet.training import experiment
 
-    sweep, folder = config.hydra.mode == RunMode.MULTIRUN, Path(config.folder)
+    sweep, folder = config.hydra.mode == RunMode.MULTIRUN, Path(config.run_dir)
     check_argument(config.test in (None, True, False), "test", config.test, "true, false or null")
     check_argument(config.compile in (True, False), "compile", config.compile, "true or false")
     check_argument(not (sweep and config.resume), "resume", config.resume, "given to one run, not to a sweep")
@@ -52,7 +52,7 @@ def check(config: DictConfig) -> None:
         if not {"loops", "callbacks", "optimizer_states"} <= set(checkpoint):
             raise UsageError(f"{last}: holds a network and no run to go on with")
         require_as_it_began(config, folder)
-        require_same(model, checkpoint, bool(config.get("averaging")), folder)
+        require_same(model, checkpoint, bool(config.get("weight_averaging")), folder)
         done, limit = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"], trainer.max_epochs
         check_argument(
             limit in (None, -1) or limit >= done, "trainer.max_epochs", limit, f"at least {done}, the epochs behind"
@@ -73,14 +73,14 @@ def alone(configs: list[DictConfig]) -> Iterator[None]:
         for config in configs:
             require_free(config)
             if config.resume and experiment.found(config):
-                print(f"{config.folder} is finished; trainer.max_epochs=N beside resume={config.folder} extends it")
+                print(f"{config.run_dir} is finished; trainer.max_epochs=N beside resume={config.run_dir} extends it")
                 raise SystemExit(0)
         yield
 
 
 def require_free(config: DictConfig) -> None:
     """Raises UsageError if the folder holds what the run would write over."""
-    folder = Path(config.folder)
+    folder = Path(config.run_dir)
     if config.resume or not (folder / "checkpoints").exists():
         return
     if config.hydra.mode != RunMode.MULTIRUN:
@@ -133,7 +133,7 @@ def require_as_it_began(config: DictConfig, folder: Path) -> None:
     """Raises UsageError if the configs that the recorded overrides choose from have changed since."""
     then, now = recorded(folder, "config.yaml", dict, "resume"), OmegaConf.to_container(config, resolve=False)
     assert isinstance(now, dict)
-    free = ("trainer", "test", "compile", "resume", "folder", "hydra")
+    free = ("trainer", "test", "compile", "resume", "run_dir", "hydra")
     changed = [str(key) for key in then.keys() | now.keys() if key not in free and then.get(key) != now.get(key)]
     if changed:
         raise UsageError(f"resume={folder}: the configs say something else of {sorted(changed)[0]} than when it began")

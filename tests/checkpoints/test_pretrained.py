@@ -31,7 +31,7 @@ def save_bundled(model: DigitClassifier, name: str, extra: dict[str, Any]) -> No
 @pytest.mark.parametrize("name", sorted(pretrained.pretrained_paths()))
 def test_a_bundled_model_scores_the_accuracy_in_its_card(name: str, run: Run) -> None:
     card = json.loads((pretrained.PRETRAINED_DIR / f"{name}.json").read_text())
-    done = run(evaluate, f"run={name}", "json=-")
+    done = run(evaluate, f"model={name}", "json_path=-")
     assert json.loads(done.out)["test/acc"] == card["test/acc"]
 
 
@@ -51,14 +51,20 @@ def test_a_model_saved_with_its_card_is_loaded_unchanged(tmp_path: Path, monkeyp
     monkeypatch.setattr(pretrained, "PRETRAINED_DIR", tmp_path)
     model = digitnet.CNN(channels=[4, 8], hidden=0).eval()
     save_bundled(model, "tiny", {"note": "untrained"})
-    images = mnist.load("test")[0][:16]
+    images = mnist.load_mnist("test")[0][:16]
     assert torch.equal(digitnet.load("tiny")(images), model(images))
     assert json.loads((tmp_path / "tiny.json").read_text())["note"] == "untrained"
 
 
 @pytest.mark.parametrize(
     "calibration",
-    [{"temperature": 0, "energy": 5.0}, {"temperature": 1, "energy": float("nan")}, {"temperature": 1}, "1", 1],
+    [
+        {"temperature": 0, "energy": 5.0},
+        {"temperature": 1, "energy": float("nan")},
+        {"temperature": 1},
+        "1",
+        1,
+    ],
 )
 def test_a_card_with_an_invalid_calibration_is_refused(
     calibration: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -79,7 +85,7 @@ def test_training_a_model_discards_its_calibration() -> None:
 
 @pytest.mark.parametrize("checkpoint", sorted(GOLDEN_DIR.glob("*.ckpt")), ids=lambda path: path.stem)
 def test_a_checkpoint_of_each_released_version_returns_its_recorded_logits(checkpoint: Path) -> None:
-    images, _ = mnist.load("test")
+    images, _ = mnist.load_mnist("test")
     with torch.inference_mode():
         logits = digitnet.load(checkpoint)(images[:10])
     recorded = json.loads(Path(str(checkpoint).removesuffix("ckpt") + "json").read_text())
@@ -160,7 +166,7 @@ def test_a_changed_byte_a_missing_card_and_a_large_file_are_refused(
     assert "x.json is missing" in load_error(tmp_path / "x.safetensors")
     (tmp_path / "x.json").write_bytes((pretrained.PRETRAINED_DIR / "mlp.json").read_bytes())
     assert "SHA-256" in load_error(tmp_path / "x.safetensors")
-    done = run(evaluate, "run=x.safetensors")
+    done = run(evaluate, "model=x.safetensors")
     assert done.status == 2
     assert done.err.count("\n") == 1, done.err
     monkeypatch.setattr("digitnet.checkpoints.checkpoint_format.LIMIT", 1000)

@@ -16,7 +16,7 @@ from digitnet.errors import UsageError
 @pytest.fixture(scope="module")
 def config() -> DictConfig:
     with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
-        return hydra.compose("train", ["folder=x"])
+        return hydra.compose("train", ["run_dir=x"])
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_every_argument_of_the_trainer_is_a_key(config: DictConfig) -> None:
 
 
 def test_arguments_passed_on_to_the_base_class_are_keys(config: DictConfig) -> None:
-    assert {"channels", "dropout", "lr", "warmup"} <= set(parameters(config.model))
+    assert {"channels", "dropout", "lr", "warmup_fraction"} <= set(parameters(config.model))
     assert "**" not in parameters(config.model)
 
 

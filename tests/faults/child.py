@@ -23,15 +23,15 @@ from digitnet import (
 )
 from digitnet.data import mnist
 
-mnist.load("train"), mnist.load("test")
+mnist.load_mnist("train"), mnist.load_mnist("test")
 
 COMMANDS = {"train": train.main, "evaluate": evaluate.main}
 
 # 24 steps in 3 epochs with everything that could be lost on the way: one-cycle, augmentation, batch norm, dropout,
 # averaged weights. (trainer.log_every_n_steps=1 makes the curve of the learning rate a witness too.)
 TINY = (
-    "model=cnn", "model.channels=[4]", "model.kernel_size=5", "model.stride=4", "model.pool=1", "model.dropout=0.5",
-    "averaging=ema", "trainer.max_epochs=3", "trainer.log_every_n_steps=1",
+    "model=cnn", "model.channels=[4]", "model.kernel_size=5", "model.stride=4", "model.pool_size=1",
+    "model.dropout=0.5", "weight_averaging=ema", "trainer.max_epochs=3", "trainer.log_every_n_steps=1",
     "data.train_size=512", "data.val_size=500", "data.batch_size=64",
 )  # fmt: skip
 STEPS_AN_EPOCH, STEPS = 8, 24

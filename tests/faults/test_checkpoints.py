@@ -101,14 +101,14 @@ def load(path: Path, forks: Forks) -> Ended:
 
 
 def evaluate(path: Path, forks: Forks) -> Ended:
-    return forks.run("evaluate", f"run={path}", folder=path.parent)
+    return forks.run("evaluate", f"model={path}", folder=path.parent)
 
 
 def evaluate_sweep(path: Path, forks: Forks) -> Ended:
     job = path.parent / "sweep" / "0" / "checkpoints"
     job.mkdir(parents=True)
     (job / "best.ckpt").write_bytes(path.read_bytes())
-    return forks.run("evaluate", "run=sweep", folder=path.parent)
+    return forks.run("evaluate", "model=sweep", folder=path.parent)
 
 
 def resume(path: Path, forks: Forks) -> Ended:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from digitnet.models import DigitClassifier
-from digitnet.models.classifier import Tally
+from digitnet.models.metrics import EpochMetrics
 from tests.faults.child import STEPS, TINY, Forks, Give, Sabotage
 from tests.faults.conftest import stop_at, trials
 
@@ -30,6 +30,7 @@ class Poison:
 
 
 CLASSIFIER = "digitnet.models.classifier"
+METRICS = "digitnet.models.metrics"
 WHAT = {
     "loss": lambda step: Sabotage(
         f"{CLASSIFIER}:DigitClassifier.training_step", 0, Poison(DigitClassifier, "training_step", step), instead=True
@@ -41,7 +42,9 @@ WHAT = {
         instead=True,
     ),
     # Two sums an epoch, of training and validation.
-    "metric": lambda step: Sabotage(f"{CLASSIFIER}:Tally.sums", 0, Poison(Tally, "sums", 1 + step // 5), instead=True),
+    "metric": lambda step: Sabotage(
+        f"{METRICS}:EpochMetrics.totals", 0, Poison(EpochMetrics, "totals", 1 + step // 5), instead=True
+    ),
 }
 CASES = [(what, step) for what in WHAT for step in (1, 12, STEPS)]
 
@@ -75,7 +78,9 @@ def test_a_high_learning_rate_is_answered(forks: Forks, tmp_path: Path) -> None:
 
 
 def test_a_test_figure_that_is_none_is_not_an_outcome(forks: Forks, tmp_path: Path) -> None:
-    seventh = Sabotage(f"{CLASSIFIER}:Tally.sums", 0, Poison(Tally, "sums", 7), instead=True)  # after two an epoch
+    seventh = Sabotage(
+        f"{METRICS}:EpochMetrics.totals", 0, Poison(EpochMetrics, "totals", 7), instead=True
+    )  # after two an epoch
     failed = forks.run("train", *TINY, "hydra.run.dir=out", folder=tmp_path, sabotages=[seventh])
     assert failed.status == 1
     assert "test/loss is not finite" in failed.err

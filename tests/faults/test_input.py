@@ -37,7 +37,7 @@ def test_a_changed_file_of_mnist_is_refused(
     good = gzip.compress(raw[name], compresslevel=1) if packed else raw[name]
     (folder / (f"{name}.gz" if packed else name)).write_bytes(kind(good, random.Random(f"{name} {seed}")))
     try:
-        content = mnist.read(name, tmp_path)
+        content = mnist.read_idx(name, tmp_path)
     except UsageError:
         return
     assert packed
@@ -70,7 +70,7 @@ WRONG = {
     "model.hidden=-1": "model.hidden=-1",
     "model.channels=[]": "model.channels",
     "model.channels=[8,8,8,8,8,8]": "model.",
-    "averaging=ema averaging.decay=2": "decay",
+    "weight_averaging=ema weight_averaging.decay=2": "decay",
     "distillation=cnn distillation.temperature=0": "distillation.temperature=0",
     "distillation=cnn distillation.teacher.model=nowhere": "nowhere: no checkpoint there",
     "trainer.max_steps=x": "trainer.max_steps=x",
@@ -102,7 +102,7 @@ def test_wrong_words_get_one_line(words: str, run: Run, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def keys() -> list[str]:
     with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
-        config = hydra.compose("train", ["folder=x", "averaging=ema", "distillation=cnn"])
+        config = hydra.compose("train", ["run_dir=x", "weight_averaging=ema", "distillation=cnn"])
     return all_keys(config)
 
 
@@ -115,7 +115,7 @@ def test_one_typo_in_any_key_is_refused_and_led_back(keys: list[str], run: Run, 
         typo = draw.choice([key[:at] + key[at + 1 :], key[:at] + "x" + key[at:], key[:at] + "x" + key[at + 1 :]])
         if typo in keys or not typo.strip("."):
             continue
-        done = run(train, "averaging=ema", "distillation=cnn", f"{typo}=1")
+        done = run(train, "weight_averaging=ema", "distillation=cnn", f"{typo}=1")
         assert done.status == 2, typo
         assert 1 <= done.err.count("\n") <= 3
         assert typo in done.err

@@ -54,8 +54,8 @@ def test_a_step_changes_the_weights(stopped_once: Stopped) -> None:
 @pytest.mark.parametrize(
     ("guard", "gives"),
     [
-        ("digitnet.data.loader:Batches.first_step", 0),
-        ("digitnet.data.loader:reseed", None),
+        ("digitnet.data.loader:DeterministicLoader.resume_step", 0),
+        ("digitnet.data.loader:_seed_device", None),
         ("digitnet.models.classifier:DigitClassifier.on_load_checkpoint", None),
         ("lightning.pytorch.callbacks:EMAWeightAveraging.on_load_checkpoint", None),
     ],
@@ -180,7 +180,7 @@ def test_each_image_comes_once_an_epoch_whatever_stops_the_run(step: int, forks:
 
 
 def test_without_the_position_of_the_loader_some_come_twice(forks: Forks, tmp_path: Path) -> None:
-    off = Sabotage("digitnet.data.loader:Batches.first_step", 0, Give(0), instead=True)
+    off = Sabotage("digitnet.data.loader:DeterministicLoader.resume_step", 0, Give(0), instead=True)
     first, *others = epochs_seen(3, forks, tmp_path, off)
     assert any(epoch != first for epoch in others)
 
@@ -314,6 +314,6 @@ def test_a_finished_run_can_still_be_tested(forks: Forks, tmp_path: Path) -> Non
 
 
 def test_an_override_with_an_interpolation_is_resumed(forks: Forks, tmp_path: Path) -> None:
-    options = (*TINY, "model.dropout=${schedule.warmup}", "hydra.run.dir=out")
+    options = (*TINY, "model.dropout=${schedule.warmup_fraction}", "hydra.run.dir=out")
     forks.run("train", *options, folder=tmp_path, sabotages=[stop_at(3)])
     assert resume(forks, tmp_path).status == 0

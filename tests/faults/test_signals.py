@@ -21,9 +21,9 @@ PLACES = {
     "set-up": ("digitnet.data.datamodule:MNISTDataModule.prepare_data", 1),
     "fit's set-up": ("digitnet.training.callbacks.tensorboard:TensorBoardReport.setup", 1),
     "train": ("digitnet.models.classifier:DigitClassifier.training_step", 12),
-    "validation": ("digitnet.models.classifier:DigitClassifier.validation_step", 2),
+    "validation": ("digitnet.models.module:DigitModule.validation_step", 2),
     "save": ("digitnet.checkpoints.checkpoint_format:sealed", 2),
-    "test": ("digitnet.models.classifier:DigitClassifier.test_step", 3),
+    "test": ("digitnet.models.module:DigitModule.test_step", 3),
     "outcome": ("digitnet.training.recording:to_json", 1),
 }
 SENT = {"SIGTERM": (15,), "SIGINT": (2,), "SIGTERM twice": (15, 15), "SIGINT, SIGTERM": (2, 15)}
@@ -57,7 +57,7 @@ def test_a_stop_at_the_end_of_an_epoch_keeps_the_curves(forks: Forks, whole: dic
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_evaluate_ends_at_once_and_writes_nothing(number: int, finished: Path, forks: Forks, tmp_path: Path) -> None:
     signalled = Sabotage(PLACES["test"][0], 2, Send(number))
-    done = forks.run("evaluate", "run=out", "json=figures.json", folder=tmp_path, sabotages=[signalled])
+    done = forks.run("evaluate", "model=out", "json_path=figures.json", folder=tmp_path, sabotages=[signalled])
     assert done.status == 128 + number, done.err
     assert not (tmp_path / "figures.json").exists()
 

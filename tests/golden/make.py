@@ -14,7 +14,7 @@ from digitnet.data import mnist
 
 
 def main() -> None:
-    images, _ = mnist.load("test")
+    images, _ = mnist.load_mnist("test")
     for run in map(Path, sys.argv[1:]):
         model = digitnet.load(run)
         target = Path(__file__).with_name(f"{digitnet.__version__}-{type(model).__name__.lower()}")

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from digitnet.data import mnist
 
-IMAGES, LABELS = mnist.load("test")
+IMAGES, LABELS = mnist.load_mnist("test")
 
 
 def digit_picture(index: int) -> Image.Image:

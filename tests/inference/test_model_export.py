@@ -20,7 +20,7 @@ from digitnet.models import DigitClassifier
 NAMES = ("cnn", "mlp")
 VARIANTS = (
     digitnet.CNN(channels=[4, 8], norm="group", dropout=0.0),
-    digitnet.CNN(channels=[4], kernel_size=4, stride=2, pool=1, padding="valid", norm="none", hidden=0),
+    digitnet.CNN(channels=[4], kernel_size=4, stride=2, pool_size=1, padding="valid", norm="none", hidden=0),
     digitnet.MLP(hidden=[], dropout=0.5),
 )
 
@@ -58,7 +58,7 @@ def probabilities(model: DigitClassifier, images: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("batch", [1000, 10_000])
 @pytest.mark.parametrize("name", NAMES)
 def test_onnx_predicts_every_test_image_as_pytorch_does(name: str, batch: int, exports: Path) -> None:
-    images, labels = mnist.load("test")
+    images, labels = mnist.load_mnist("test")
     expected, exported = (
         probabilities(digitnet.load(name), images),
         onnx_probabilities(exports / f"{name}.onnx", images, batch),
@@ -72,7 +72,7 @@ def test_onnx_predicts_every_test_image_as_pytorch_does(name: str, batch: int, e
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_may_have_any_size(name: str, exports: Path) -> None:
-    images = mnist.load("test")[0][:14]
+    images = mnist.load_mnist("test")[0][:14]
     by_seven = onnx_probabilities(exports / f"{name}.onnx", images, 7)
     single = onnx_probabilities(exports / f"{name}.onnx", images, 1)
     assert by_seven.shape == (14, 10)
@@ -96,13 +96,13 @@ def test_the_graph_declares_its_input_output_and_metadata(exports: Path) -> None
 def test_networks_with_other_layers_can_be_exported(model: DigitClassifier, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
     pretrained.save_with_card(path, pretrained.serialize(model), pretrained.model_metadata(model))
-    images = mnist.load("test")[0][:100]
+    images = mnist.load_mnist("test")[0][:100]
     exported = onnx_probabilities(export_to(tmp_path / "mine.onnx", str(path)), images, 100)
     torch.testing.assert_close(exported, probabilities(model, images), rtol=0, atol=1e-5)
 
 
 def test_classes_that_tie_up_to_rounding_may_come_in_either_order() -> None:
-    images, expected = mnist.load("test")[0], torch.full((10_000, 10), 0.1)
+    images, expected = mnist.load_mnist("test")[0], torch.full((10_000, 10), 0.1)
     expected[:, 0] += 4e-7
     exported = expected.flip(dims=[1])
     assert (exported.argmax(dim=1) != expected.argmax(dim=1)).all()
@@ -110,7 +110,7 @@ def test_classes_that_tie_up_to_rounding_may_come_in_either_order() -> None:
 
 
 def test_a_single_different_prediction_is_refused() -> None:
-    images, expected = mnist.load("test")[0], torch.full((10_000, 10), 0.1)
+    images, expected = mnist.load_mnist("test")[0], torch.full((10_000, 10), 0.1)
     expected[:, 0] += 2e-6
     exported = expected.clone()
     exported[77, 1] += 4e-6

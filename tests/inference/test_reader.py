@@ -99,7 +99,7 @@ def test_noise_is_not_read_as_a_digit(reader: DigitReader) -> None:
 
 @pytest.mark.parametrize("name", ["cnn", "mlp"])
 def test_the_confidence_of_a_bundled_model_is_calibrated_on_the_test_images(name: str) -> None:
-    reader, (images, labels) = DigitReader(name), mnist.load("test")
+    reader, (images, labels) = DigitReader(name), mnist.load_mnist("test")
     logits = reader.logits(images)
     confidences, predictions = reader.calibrate_logits(logits).max(dim=1)
     confident = (confidences >= MIN_CONFIDENCE) & (logits.logsumexp(dim=1) >= reader.calibration.energy_threshold)

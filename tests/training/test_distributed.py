@@ -18,15 +18,15 @@ def test_two_processes_train_and_test_as_one_would(run: Run, tmp_path: Path) -> 
     assert done.status == 0, done.err
     assert done.out.count("epoch 1/2") == 1, "only the first process speaks"
     double = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert_the_same(double, json.loads(run(evaluate, "run=out", "json=-").out))
+    assert_the_same(double, json.loads(run(evaluate, "model=out", "json_path=-").out))
 
 
 @pytest.mark.slow
 def test_two_processes_evaluate_as_one_would(trained: Path, run: Run, tmp_path: Path) -> None:
-    done = spawn("digitnet.evaluate", *TWO, "run=out", "json=two.json", folder=tmp_path)
+    done = spawn("digitnet.evaluate", *TWO, "model=out", "json_path=two.json", folder=tmp_path)
     assert done.status == 0, done.err
     double = json.loads((tmp_path / "two.json").read_text())
-    assert_the_same(double, json.loads(run(evaluate, "run=out", "json=-").out))
+    assert_the_same(double, json.loads(run(evaluate, "model=out", "json_path=-").out))
 
 
 def assert_the_same(double: dict[str, float], single: dict[str, float]) -> None:

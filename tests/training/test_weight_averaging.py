@@ -1,4 +1,4 @@
-"""With averaging=ema, what is validated, kept and tested is the average, batch-norm figures included."""
+"""With weight_averaging=ema, what is validated, kept and tested is the average, batch-norm figures included."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ from digitnet import evaluate, train
 from digitnet.checkpoints import checkpoint_format
 from tests.conftest import SLIM, Run
 
-SMALL = (*SLIM, "averaging=ema", "averaging.decay=0.9", "trainer.max_epochs=2", "trainer.log_every_n_steps=1",
-         "data.train_size=2000", "data.val_size=500")  # fmt: skip
+SMALL = (*SLIM, "weight_averaging=ema", "weight_averaging.decay=0.9", "trainer.max_epochs=2",
+         "trainer.log_every_n_steps=1", "data.train_size=2000", "data.val_size=500")  # fmt: skip
 
 
 def test_weights_and_batch_norm_figures_are_averaged(run: Run, tmp_path: Path) -> None:
@@ -24,11 +24,11 @@ def test_weights_and_batch_norm_figures_are_averaged(run: Run, tmp_path: Path) -
 def test_the_test_figures_are_those_of_the_average(run: Run, tmp_path: Path) -> None:
     assert run(train, *SMALL, "hydra.run.dir=out").status == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert json.loads(run(evaluate, "run=out", "json=-").out)["test/acc"] == metrics["test/acc"]
+    assert json.loads(run(evaluate, "model=out", "json_path=-").out)["test/acc"] == metrics["test/acc"]
 
 
 def test_a_resumed_run_ends_where_one_that_never_stopped_does(run: Run, tmp_path: Path) -> None:
-    plan = (*SMALL, "schedule.name=constant", "schedule.warmup=0")
+    plan = (*SMALL, "schedule.name=constant", "schedule.warmup_fraction=0")
     assert run(train, *plan, "hydra.run.dir=whole").status == 0
     assert run(train, *plan, "trainer.max_epochs=1", "hydra.run.dir=cut").status == 0
     assert run(train, "resume=cut", "trainer.max_epochs=2").status == 0

@@ -17,8 +17,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
 from digitnet.errors import RunError, UsageError
-from digitnet.models import MODELS, DigitClassifier
-from digitnet.models.classifier import is_finite
+from digitnet.models import MODELS, Calibration, DigitClassifier, is_finite
 
 LIMIT = 2**28  # bytes of a checkpoint, and of the tensors in it: a hundred times what digitnet's own networks need
 SEAL = b"digitnet sha256 "  # and 64 hexadecimal digits: the end of a file written here, a comment to zip readers
@@ -196,18 +195,34 @@ def restore(path: Path) -> DigitClassifier:
     if not isinstance(name, str) or name not in MODELS:
         raise UsageError(f"{path}: holds a {name}, but digitnet.models.MODELS knows only {', '.join(MODELS)}")
     try:
-        return rebuild(name, checkpoint["hyper_parameters"], checkpoint["state_dict"])
+        return build_model(name, checkpoint["hyper_parameters"], checkpoint["state_dict"])
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"{path}: does not fit {name} of this version of digitnet ({reason})") from error
 
 
-def rebuild(name: str, hyper_parameters: dict[str, Any], state_dict: dict[str, Any]) -> DigitClassifier:
-    """A model by its name in the closed list. Raises what torch does if the weights are not those of such a model."""
+def build_model(
+    name: str, hyper_parameters: dict[str, Any], state_dict: dict[str, Any], calibration: Calibration | None = None
+) -> DigitClassifier:
+    """Build a model of a class in `MODELS` from its hyper-parameters and weights.
+
+    Args:
+        name: Name of the class.
+        hyper_parameters: Arguments of the class.
+        state_dict: Weights of the model.
+        calibration: Calibration of the model, if it is known.
+
+    Returns:
+        The model in evaluation mode, on the CPU.
+
+    Raises:
+        Exception: ValueError, or whatever torch raises, if the weights do not fit such a model.
+
+    """
     if any(len(value) > len(state_dict) for value in hyper_parameters.values() if isinstance(value, list | tuple)):
         raise ValueError("more layers than weights")
     with torch.device("meta"):  # takes no memory, so numbers out of a file may say what they like
         MODELS[name](**hyper_parameters).load_state_dict(state_dict, assign=True)
-    model = MODELS[name](**hyper_parameters)
+    model = MODELS[name](**hyper_parameters, calibration=calibration)
     model.load_state_dict(state_dict)
     return model.eval()

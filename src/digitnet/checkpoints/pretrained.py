@@ -12,7 +12,6 @@ The card is a JSON file that describes the model (its class, hyper-parameters, c
 
 import hashlib
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,7 @@ import safetensors.torch
 
 from digitnet.checkpoints import checkpoint_format
 from digitnet.errors import UsageError
-from digitnet.models import MODELS, DigitClassifier, Ensemble
-from digitnet.models.calibration import Calibration
-from digitnet.models.classifier import is_finite
+from digitnet.models import MODELS, Calibration, DigitClassifier, DigitModule, Ensemble, is_finite
 
 PRETRAINED_DIR = Path(__file__).parents[1] / "models" / "pretrained"
 """Folder of the bundled models: NAME.safetensors, and NAME.json, the card."""
@@ -86,7 +83,7 @@ def load(model: str | Path) -> DigitClassifier:
     return _load_safetensors(path) if path.suffix == ".safetensors" else checkpoint_format.restore(path)
 
 
-def load_ensemble(model: str | Path, tta_shift: int = 0) -> DigitClassifier:
+def load_ensemble(model: str | Path, tta_shift: int = 0) -> DigitModule:
     """Load one model or an ensemble of several models, optionally with test-time augmentation.
 
     Args:
@@ -100,10 +97,8 @@ def load_ensemble(model: str | Path, tta_shift: int = 0) -> DigitClassifier:
         UsageError: If there is no such model, or if a file is damaged.
 
     """
-    first, *others = (load(path) for path in resolve_models(model))
-    if others or tta_shift:
-        first.net = Ensemble([first.net, *(other.net for other in others)], tta_shift).eval()
-    return first
+    members = [load(path) for path in resolve_models(model)]
+    return Ensemble(members, tta_shift).eval() if len(members) > 1 or tta_shift else members[0]
 
 
 def _load_safetensors(path: Path) -> DigitClassifier:
@@ -142,13 +137,13 @@ def deserialize(content: bytes, card: dict[str, Any]) -> DigitClassifier:
     """
     if card["model"] not in MODELS:
         raise ValueError(f"holds a {card['model']}, which is not in digitnet.models.MODELS ({', '.join(MODELS)})")
-    model = checkpoint_format.rebuild(card["model"], card["hyper_parameters"], safetensors.torch.load(content))
+    calibration = None
+    if values := card.get("calibration"):
+        calibration = Calibration(values["temperature"], values["energy"])
+    state_dict = safetensors.torch.load(content)
+    model = checkpoint_format.build_model(card["model"], card["hyper_parameters"], state_dict, calibration)
     if not is_finite(model.state_dict().values()):
         raise ValueError("its weights are not finite numbers")
-    if calibration := card.get("calibration"):
-        if not (calibration["temperature"] > 0 and math.isfinite(calibration["temperature"] + calibration["energy"])):
-            raise ValueError("its calibration is not two finite numbers with a temperature above 0")
-        model.calibration = Calibration(calibration["temperature"], calibration["energy"])
     return model
 
 

@@ -32,7 +32,7 @@ from digitnet.errors import RunError, UsageError
 
 WRONG_INPUT = (UsageError, HydraException, OmegaConfBaseException)
 EXPECTED = (*WRONG_INPUT, RunError, OSError)
-PATHS = "run|resume|json|plots|data.root|hydra.run.dir|hydra.sweep.dir"
+PATHS = "model_ref|resume|json_path|plots_dir|data.root|hydra.run.dir|hydra.sweep.dir"
 
 Check = Callable[[DictConfig], None]
 Rewrite = Callable[[list[str]], list[str]]
@@ -159,11 +159,11 @@ def compose_checked(name: str, texts: list[str], groups: list[str], extra: list[
         check_key(override.key_or_group, base, groups)
     forced = [f"++{override.input_line}" for override in values]
     config = hydra.compose(name, shaping + forced + extra, return_hydra_config=True)
-    if "folder" in config:  # as it will be
+    if "run_dir" in config:  # as it will be
         config.hydra.job.num = number
         in_sweep = config.hydra.mode == RunMode.MULTIRUN
         sweep = config.hydra.sweep
-        config.folder = f"{sweep.dir}/{sweep.subdir}" if in_sweep else config.hydra.run.dir
+        config.run_dir = f"{sweep.dir}/{sweep.subdir}" if in_sweep else config.hydra.run.dir
     check_types(config)
     ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     check_targets(OmegaConf.to_container(ours, resolve=True))
@@ -185,6 +185,6 @@ def jobs(overrides: list[Override]) -> list[list[str]]:
 
 
 def quote_path(override: str) -> str:
-    """A path may hold what means something to Hydra: `run=a=b, c` becomes `run='a=b, c'`."""
+    """A path may hold what means something to Hydra: `resume=a=b, c` becomes `resume='a=b, c'`."""
     found = re.fullmatch(rf"({PATHS})=((?!null$)[^'\"].*)", override, re.DOTALL)
     return "{}='{}'".format(found[1], found[2].replace("'", "\\'")) if found else override

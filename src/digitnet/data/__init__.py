@@ -1,7 +1,7 @@
-"""Pixels in: verified IDX files, uint8 tensors, batches, augmented batches."""
+"""MNIST: verified files, splits, the deterministic loader and augmentation."""
 
 from digitnet.data.augmentation import Augmentation
 from digitnet.data.datamodule import MNISTDataModule
-from digitnet.data.loader import Batches
+from digitnet.data.loader import DeterministicLoader
 
-__all__ = ["Augmentation", "Batches", "MNISTDataModule"]
+__all__ = ["Augmentation", "DeterministicLoader", "MNISTDataModule"]

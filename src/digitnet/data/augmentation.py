@@ -1,4 +1,4 @@
-"""Handwriting varies: one random affine map with a mild elastic bend, a draw for each image, one resample a batch."""
+"""Random affine and elastic distortions of digits."""
 
 from dataclasses import dataclass
 
@@ -8,47 +8,73 @@ from torch import Tensor
 
 from digitnet.errors import check_argument
 
-KNOTS = 6  # of the elastic field, in each direction; more make finer ripples
+_ELASTIC_GRID_SIZE = 6
+"""Number of points of the coarse displacement grid in each direction; more points give finer ripples."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Each amount is the largest that is drawn (uniformly, from both signs); what is left at 0 is not done."""
+    """A random affine map and a random elastic distortion, drawn for each image and applied in one resampling.
 
-    rotation: float = 0.0  # degrees
-    scale: float = 0.0  # share of the size, width and height drawn apart: 0.1 gives 0.9 to 1.1
-    shear: float = 0.0  # sideways shift, as a share of the height
-    shift: float = 0.0  # pixels
-    elastic: float = 0.0  # pixels, standard deviation of the displacement at the knots of the coarse field
+    Each argument but `elastic` is the largest amount, drawn uniformly from both signs; 0 turns a distortion off.
+
+    Args:
+        rotation: Rotation about the centre in degrees, from 0 to 180.
+        scale: Relative change of size, drawn separately for width and height: 0.1 scales by 0.9 to 1.1. From 0 to 0.9.
+        shear: Horizontal displacement as a fraction of the height, from 0 to 2.
+        shift: Horizontal and vertical displacement in pixels, from 0 to 28.
+        elastic: Standard deviation of the displacement at the points of a coarse grid in pixels, from 0 to 14; the
+            displacements between are interpolated (after Simard, Steinkraus and Platt, 2003).
+
+    Raises:
+        ArgumentError: If a value is out of range.
+
+    """
+
+    rotation: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    shift: float = 0.0
+    elastic: float = 0.0
 
     def __post_init__(self) -> None:
         for name, limit in {"rotation": 180, "scale": 0.9, "shear": 2, "shift": 28, "elastic": 14}.items():
             amount = getattr(self, name)
-            check_argument(0 <= amount <= limit, f"data.augmentation.{name}", amount, f"from 0 to {limit}")
+            check_argument(0 <= amount <= limit, name, amount, f"from 0 to {limit}")
 
     def __call__(self, images: Tensor, seed: int) -> Tensor:
-        """uint8 `[N, 28, 28]` in, float 0 to 1 of the same shape out, on the same device."""
+        """Augment a batch of images.
+
+        Args:
+            images: Images `[N, 28, 28]`, uint8.
+            seed: 64-bit seed; the same seed gives the same distortions.
+
+        Returns:
+            Images `[N, 28, 28]` on the same device, floating point from 0 to 1.
+
+        """
         n, height, width = images.shape
         generator = torch.Generator(images.device).manual_seed(seed)
-        grid = F.affine_grid(self.draw_affine(n, generator), [n, 1, height, width], align_corners=False)
+        grid = F.affine_grid(self._sample_affine(n, generator), [n, 1, height, width], align_corners=False)
         if self.elastic > 0:
-            grid = grid + self.draw_elastic(n, height, width, generator)
+            grid = grid + self._sample_elastic(n, height, width, generator)
         pixels = images.unsqueeze(1).float() / 255
         return F.grid_sample(pixels, grid, align_corners=False).squeeze(1)
 
-    def draw_affine(self, n: int, generator: torch.Generator) -> Tensor:
-        """`[N, 2, 3]` maps from output to input coordinates, both from -1 to 1."""
+    def _sample_affine(self, n: int, generator: torch.Generator) -> Tensor:
+        """Return maps `[N, 2, 3]` from output to input coordinates, both from -1 to 1."""
         draws = torch.rand(6, n, generator=generator, device=generator.device) * 2 - 1
         angle = draws[0] * torch.pi / 180 * self.rotation
-        wide, high = 1 + draws[1] * self.scale, 1 + draws[2] * self.scale
+        scale_x, scale_y = 1 + draws[1] * self.scale, 1 + draws[2] * self.scale
         shear = draws[3] * self.shear
         right, down = draws[4:] * self.shift * 2 / 28
         cos, sin = angle.cos(), angle.sin()
-        rows = [cos * wide, (shear * cos - sin) * high, right, sin * wide, (shear * sin + cos) * high, down]
+        rows = [cos * scale_x, (shear * cos - sin) * scale_y, right, sin * scale_x, (shear * sin + cos) * scale_y, down]
         return torch.stack(rows, dim=1).view(n, 2, 3)
 
-    def draw_elastic(self, n: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-        """`[N, H, W, 2]` smooth displacements, in the same coordinates (Simard, Steinkraus and Platt, 2003)."""
-        coarse = torch.randn(n, 2, KNOTS, KNOTS, generator=generator, device=generator.device)
+    def _sample_elastic(self, n: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+        """Return smooth displacements `[N, H, W, 2]` in the coordinates of the affine map."""
+        size = _ELASTIC_GRID_SIZE
+        coarse = torch.randn(n, 2, size, size, generator=generator, device=generator.device)
         field = F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=True)
         return field.permute(0, 2, 3, 1) * (self.elastic * 2 / 28)

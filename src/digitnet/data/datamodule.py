@@ -1,7 +1,7 @@
-"""MNIST for a Lightning Trainer: the official split, with validation carved from the training images."""
+"""MNIST for a Lightning Trainer."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -9,19 +9,34 @@ from torch import Tensor
 
 from digitnet.data import mnist
 from digitnet.data.augmentation import Augmentation
-from digitnet.data.loader import Batches
+from digitnet.data.loader import DeterministicLoader
+from digitnet.data.splits import split_indices
 from digitnet.errors import check_argument
 
-EVAL_BATCH_SIZE = 1000  # without gradients a bigger batch is faster; it changes no figure
+EVAL_BATCH_SIZE = 1000
+"""Batch size of validation and test. Without gradients a larger batch is faster, and no metric depends on it."""
 
 
 class MNISTDataModule(L.LightningDataModule):
-    """60,000 images to train and validate on, 10,000 to test on; the test images take part in nothing else.
+    """MNIST: 60,000 images for training and validation, and the 10,000 official test images for the test only.
 
-    Loaders yield uint8 images `[N, 28, 28]` (float 0 to 1 once augmented) and int64 labels `[N]`, on the device that
-    the Trainer uses. `batch_size` counts over all processes together. `seed` decides the order of the batches and the
-    augmentation, `split_seed` which `val_size` images validate: runs with other seeds compare on the same images.
-    `train_size` keeps only that many of the images left to train on.
+    The loaders yield images `[N, 28, 28]`, uint8 from 0 to 255, or floating point from 0 to 1 if augmented, and labels
+    `[N]`, int64. Both are on the device of the Trainer. Only the training images are shuffled and augmented.
+
+    Args:
+        root: Folder of your own copy of the files, in torchvision's layout `root/MNIST/raw/`; None uses the bundled
+            files.
+        batch_size: Number of training images in a batch, over all processes together. At least 1.
+        val_size: Number of the 60,000 images that are held out for validation, from 0 to 59000.
+        train_size: Number of training images, from 1 to `60000 - val_size`; None uses all that are left.
+        split_seed: Seed of the choice of the validation images, from 0 to 2**32 - 1. It is independent of `seed`, so
+            that runs with different seeds are compared on the same images.
+        seed: Seed of the order of the batches, of augmentation and of dropout, from 0 to 2**32 - 1.
+        augmentation: Augmentation of the training images, if any.
+
+    Raises:
+        ArgumentError: If a value is out of range.
+
     """
 
     def __init__(
@@ -35,13 +50,11 @@ class MNISTDataModule(L.LightningDataModule):
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__()
-        check_argument(batch_size >= 1, "data.batch_size", batch_size, "at least 1")
-        check_argument(0 <= val_size <= 59_000, "data.val_size", val_size, "from 0 to 59000")
+        check_argument(batch_size >= 1, "batch_size", batch_size, "at least 1")
+        check_argument(0 <= val_size <= 59_000, "val_size", val_size, "from 0 to 59000")
         rest = 60_000 - val_size
-        check_argument(
-            train_size is None or 1 <= train_size <= rest, "data.train_size", train_size, f"from 1 to {rest}"
-        )
-        check_argument(0 <= split_seed < 2**32, "data.split_seed", split_seed, "from 0 to 4294967295")
+        check_argument(train_size is None or 1 <= train_size <= rest, "train_size", train_size, f"from 1 to {rest}")
+        check_argument(0 <= split_seed < 2**32, "split_seed", split_seed, "from 0 to 4294967295")
         check_argument(0 <= seed < 2**32, "seed", seed, "from 0 to 4294967295")
         self.root = None if root is None else Path(root).expanduser()
         self.batch_size = batch_size
@@ -50,60 +63,66 @@ class MNISTDataModule(L.LightningDataModule):
         self.split_seed = split_seed
         self.seed = seed
         self.augmentation = augmentation
-        self.parts: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
+        self._split_cache: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
 
     def prepare_data(self) -> None:
-        """Raises UsageError if a file is missing or damaged."""
-        mnist.load("train", self.root)
-        mnist.load("test", self.root)
+        """Verify the files.
 
-    def train_dataloader(self) -> Batches:
-        return self.batches("train", self.batch_size, shuffle_seed=self.seed, augmentation=self.augmentation)
+        Raises:
+            UsageError: If a file is missing or damaged.
 
-    def val_dataloader(self) -> Batches | list[Batches]:
-        return self.batches("val", EVAL_BATCH_SIZE) if self.val_size else []
+        """
+        mnist.load_mnist("train", self.root)
+        mnist.load_mnist("test", self.root)
 
-    def test_dataloader(self) -> Batches:
-        return self.batches("test", EVAL_BATCH_SIZE)
+    def train_dataloader(self) -> DeterministicLoader:
+        return self._loader("train", self.batch_size, shuffle_seed=self.seed, augmentation=self.augmentation)
 
-    def predict_dataloader(self) -> Batches:
+    def val_dataloader(self) -> DeterministicLoader | list[DeterministicLoader]:
+        return self._loader("val", EVAL_BATCH_SIZE) if self.val_size else []
+
+    def test_dataloader(self) -> DeterministicLoader:
+        return self._loader("test", EVAL_BATCH_SIZE)
+
+    def predict_dataloader(self) -> DeterministicLoader:
         return self.test_dataloader()
 
-    def batches(
-        self, part: str, size: int, shuffle_seed: int | None = None, augmentation: Augmentation | None = None
-    ) -> Batches:
-        images, labels = self.part(part)
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        batches = Batches(images, labels, size, shuffle_seed, augmentation, rank, world_size)
-        enough = world_size == 1 or len(images) // len(batches) >= 2 * world_size  # batch norm wants two images
-        check_argument(enough, "data.batch_size", size, f"at least {4 * world_size} for {world_size} processes")
-        return batches
-
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        return batch  # it is there
+        return batch  # the loaders yield batches on the device
 
-    def part(self, name: str) -> tuple[Tensor, Tensor]:
-        """All images and labels of train, val or test, moved to the Trainer's device once."""
+    def split(self, name: Literal["train", "val", "test"]) -> tuple[Tensor, Tensor]:
+        """Return all images and labels of a split. They are moved to the device of the Trainer once.
+
+        Args:
+            name: "train", "val" or "test".
+
+        Returns:
+            Images `[N, 28, 28]`, uint8, and labels `[N]`, int64.
+
+        Raises:
+            UsageError: If a file is missing or damaged.
+
+        """
         device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
-        if (name, device) not in self.parts:
-            images, labels = mnist.load("test" if name == "test" else "train", self.root)
+        if (name, device) not in self._split_cache:
+            images, labels = mnist.load_mnist("test" if name == "test" else "train", self.root)
             if name != "test":
-                chosen = self.split(labels)[name]
+                chosen = split_indices(labels, self.val_size, self.train_size, self.split_seed)[name]
                 images, labels = images[chosen], labels[chosen]
-            self.parts[name, device] = images.to(device), labels.long().to(device)
-        return self.parts[name, device]
+            self._split_cache[name, device] = images.to(device), labels.long().to(device)
+        return self._split_cache[name, device]
 
-    def split(self, labels: Tensor) -> dict[str, Tensor]:
-        """Indices of the images to train and to validate on, disjoint, in ascending order."""
-        everything = torch.arange(len(labels))
-        val = everything[stratified(labels, self.val_size, self.split_seed)]
-        rest = everything[~torch.isin(everything, val)]
-        return {"val": val, "train": rest[stratified(labels[rest], self.train_size, self.split_seed)]}
-
-
-def stratified(labels: Tensor, size: int, seed: int) -> Tensor:
-    """Ascending indices of `size` random elements, each class in proportion (give or take one)."""
-    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    by_class = shuffled[labels[shuffled].argsort(stable=True)]
-    evenly = torch.arange(size) * len(labels) // max(size, 1)
-    return by_class[evenly].sort().values
+    def _loader(
+        self,
+        name: Literal["train", "val", "test"],
+        batch_size: int,
+        shuffle_seed: int | None = None,
+        augmentation: Augmentation | None = None,
+    ) -> DeterministicLoader:
+        images, labels = self.split(name)
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        loader = DeterministicLoader(images, labels, batch_size, shuffle_seed, augmentation, rank, world_size)
+        # Batch normalization needs two images in each process.
+        enough = world_size == 1 or len(images) // len(loader) >= 2 * world_size
+        check_argument(enough, "batch_size", batch_size, f"at least {4 * world_size} for {world_size} processes")
+        return loader

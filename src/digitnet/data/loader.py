@@ -1,4 +1,4 @@
-"""Batches by position: which images come, how they are bent, what is dropped follow from (seed, epoch, step, rank)."""
+"""A loader whose batches follow from their position: seed, epoch, step and rank."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,34 +9,53 @@ from torch import Tensor
 
 from digitnet.data.augmentation import Augmentation
 
-STEPS = 1  # sets the random stream of the steps of an epoch apart from that of its order
+_STEP_STREAM = 1
+"""Separates the random numbers of the steps of an epoch from those of its permutation."""
 
 
 @dataclass(eq=False)
-class Batches:
-    """Yields `(images, labels)`; give it to a Trainer in place of a DataLoader, or loop over it.
+class DeterministicLoader:
+    """Yield batches of images and labels that are a function of seed, epoch, step and rank alone.
 
-    An epoch is cut into `len(self)` batches of equal size, give or take one image, and each batch into `world_size`
-    such shares: every image comes exactly once an epoch over all ranks, and no rank ever waits with an empty batch.
-    With `shuffle_seed=None` the order is that of the tensors and nothing is augmented; with a seed, torch's own random
-    state is also set before each batch, for dropout: a resume then needs no saved state.
+    It takes the place of a `DataLoader` in a Trainer, and it can be iterated over by itself. It keeps no other state,
+    so a resumed run continues with exactly the batches that the interrupted run would have had.
+
+    An epoch is divided into `len(self)` batches of equal size, give or take one image, and each batch into `world_size`
+    equal parts. Over all ranks every image occurs exactly once in an epoch, and all ranks take equally many steps.
+
+    Without a seed, the images come in the order of the tensors and are not augmented. With a seed, they are shuffled
+    and augmented, and the global random state of torch is set before each batch, so that dropout is a function of the
+    position as well.
+
+    Args:
+        images: Images `[N, 28, 28]`, uint8. Batches are on the same device.
+        labels: Labels `[N]`.
+        batch_size: Largest number of images of a batch, over all ranks together.
+        shuffle_seed: Seed of order, augmentation and dropout, 0 or more; None turns shuffling and augmentation off.
+        augmentation: Augmentation of the images, if any.
+        rank: Index of this process.
+        world_size: Number of processes.
+        epoch: Epoch of the next iteration, from 0. The Trainer sets it by `set_epoch`.
+        step: Number of batches of the epoch that were yielded.
+        resume_position: Epoch and step at which a resumed run continues.
+
     """
 
     images: Tensor
     labels: Tensor
-    batch_size: int  # over all ranks together
+    batch_size: int
     shuffle_seed: int | None = None
     augmentation: Augmentation | None = None
     rank: int = 0
     world_size: int = 1
     epoch: int = 0
-    step: int = 0  # batches handed out in this epoch
-    resumed: dict[str, int] | None = None  # position of the run that goes on
+    step: int = 0
+    resume_position: dict[str, int] | None = None
 
-    batch_sampler = None  # Lightning asks for both, and calls set_epoch on what it finds
+    batch_sampler = None  # Lightning looks for a sampler and a batch sampler, and calls set_epoch on what it finds
 
     @property
-    def sampler(self) -> "Batches":
+    def sampler(self) -> "DeterministicLoader":
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -46,55 +65,58 @@ class Batches:
         return {"epoch": self.epoch, "step": self.step}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self.resumed = state_dict
+        self.resume_position = state_dict
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = self.order()
+        permutation = self.permutation()
         if self.shuffle_seed is not None:
-            seeds = seeds_at(self.shuffle_seed, self.epoch, self.rank, STEPS, count=2 * len(self))
-        for step in range(self.first_step(), len(self)):
+            seeds = _derive_seeds(self.shuffle_seed, self.epoch, self.rank, _STEP_STREAM, count=2 * len(self))
+        for step in range(self.resume_step(), len(self)):
             self.step = step + 1
-            start, end = share(len(self.images), step, len(self))
-            first, last = share(end - start, self.rank, self.world_size)
-            chosen = order[start + first : start + last]
+            start, end = _partition_bounds(len(self.images), step, len(self))
+            first, last = _partition_bounds(end - start, self.rank, self.world_size)
+            chosen = permutation[start + first : start + last]
             images, labels = self.images[chosen], self.labels[chosen]
             if self.shuffle_seed is not None:
                 if self.augmentation is not None:
                     images = self.augmentation(images, seeds[2 * step])
-                reseed(images.device, seeds[2 * step + 1])
+                _seed_device(images.device, seeds[2 * step + 1])
             yield images, labels
 
-    def first_step(self) -> int:
-        """Not 0 once: when a run goes on in the middle of this epoch."""
-        resumed, self.resumed = self.resumed, None
-        return resumed["step"] if resumed and resumed["epoch"] == self.epoch else 0
+    def resume_step(self) -> int:
+        """Return the first step to yield, which is not 0 once: when a run resumes in the middle of this epoch."""
+        position, self.resume_position = self.resume_position, None
+        return position["step"] if position and position["epoch"] == self.epoch else 0
 
-    def order(self) -> Tensor:
+    def permutation(self) -> Tensor:
+        """Return the order of the images in this epoch, `[N]`."""
         if self.shuffle_seed is None:
             return torch.arange(len(self.images), device=self.images.device)
-        generator = torch.Generator().manual_seed(*seeds_at(self.shuffle_seed, self.epoch, count=1))
-        # Drawn on the CPU, so that every device sees the same order.
+        generator = torch.Generator().manual_seed(*_derive_seeds(self.shuffle_seed, self.epoch, count=1))
+        # It is drawn on the CPU, so that the order is the same on every device.
         return torch.randperm(len(self.images), generator=generator).to(self.images.device)
 
 
-def share(total: int, index: int, parts: int) -> tuple[int, int]:
-    """Bounds of one of `parts` consecutive shares of `total`, equal give or take one."""
+def _partition_bounds(total: int, index: int, parts: int) -> tuple[int, int]:
+    """Return the bounds of one of `parts` consecutive parts of `total`, which are equal give or take one."""
     return total * index // parts, total * (index + 1) // parts
 
 
-def seeds_at(*position: int, count: int) -> list[int]:
-    """64-bit seeds that follow from a position, drawn together because one draw costs as much as many.
+def _derive_seeds(*position: int, count: int) -> list[int]:
+    """Return `count` 64-bit seeds that are a function of a position.
 
-    Close positions give unrelated seeds; but zeros at the end of a position change nothing.
+    Neighbouring positions give unrelated seeds, but trailing zeros of a position have no effect. The seeds are drawn
+    together, because one draw costs as much as many.
     """
     states: list[int] = np.random.SeedSequence(position).generate_state(count, np.uint64).tolist()
     return states
 
 
-def reseed(device: torch.device, seed: int) -> None:
+def _seed_device(device: torch.device, seed: int) -> None:
+    """Set the random state of torch for a device."""
     if device.type == "cpu":
         # torch.manual_seed also formats a stack trace for each absent accelerator: 1.5 ms, as long as an MLP step.
         torch.default_generator.manual_seed(seed)

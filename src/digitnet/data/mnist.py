@@ -1,4 +1,4 @@
-"""MNIST as two tensors, read from verified IDX files; the package ships them, nothing is downloaded."""
+"""Read MNIST from verified IDX files. The files are bundled; nothing is downloaded."""
 
 import gzip
 import hashlib
@@ -12,13 +12,11 @@ from torch import Tensor
 
 from digitnet.errors import UsageError
 
-Part = Literal["train", "test"]
+Split = Literal["train", "test"]
 
 IMAGES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 LABELS = {"train": "train-labels-idx1-ubyte", "test": "t10k-labels-idx1-ubyte"}
 
-# Of the IDX files themselves, for a copy of the user's own, and of the .gz files in this package, which are five times
-# smaller to hash; what is inside those is then checked by gzip's own CRC.
 SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -29,36 +27,73 @@ SHA256 = {
     "t10k-images-idx3-ubyte.gz": "1a1a05eab793c14bb050b398624a11b0ffd1a2953baed553b1b9bd079e2a20be",
     "t10k-labels-idx1-ubyte.gz": "b91679a0acfe4ba0e50a2437a903084cba1f5f92592b016a25a7dfd00455798b",
 }
+"""SHA-256 of the IDX files, for your own copy, and of the bundled .gz files.
+
+The .gz files are five times smaller to hash; gzip's CRC verifies their content.
+"""
 
 
-@cache  # a sweep reads the files once, not once a job; nobody writes into these tensors
-def load(part: Part, root: Path | None = None) -> tuple[Tensor, Tensor]:
-    """Images `[N, 28, 28]` and labels `[N]`, both uint8; N is 60,000 for train and 10,000 for test.
+@cache  # a sweep reads the files once and not once a job; the tensors are never modified
+def load_mnist(split: Split, root: Path | None = None) -> tuple[Tensor, Tensor]:
+    """Load the official training or test images.
 
-    `root` holds a copy of the user's own in torchvision's layout, `root/MNIST/raw/`, as `.gz` or unpacked.
-    Raises UsageError if a file is missing or a single byte is not the published one.
+    Args:
+        split: "train" (60,000 images) or "test" (10,000 images).
+        root: Folder of your own copy in torchvision's layout, `root/MNIST/raw/`, compressed as `.gz` or not; None uses
+            the bundled files.
+
+    Returns:
+        Images `[N, 28, 28]` and labels `[N]`, both uint8. They are shared between calls and must not be modified.
+
+    Raises:
+        UsageError: If a file is missing or differs from the published one.
+
     """
-    images, labels = read(IMAGES[part], root), read(LABELS[part], root)
-    # An IDX header is 4 bytes a dimension after the first 4; the hash has vouched for its content.
+    images, labels = read_idx(IMAGES[split], root), read_idx(LABELS[split], root)
+    # An IDX header has 4 bytes, and 4 more for each dimension. Its content need not be parsed: the hash verifies it.
     return images[16:].view(-1, 28, 28), labels[8:]
 
 
-def read(name: str, root: Path | None) -> Tensor:
-    """The verified bytes of one IDX file, header included, as a uint8 tensor."""
+def read_idx(name: str, root: Path | None) -> Tensor:
+    """Read and verify an IDX file.
+
+    Args:
+        name: File name without `.gz`.
+        root: Folder of your own copy; None reads the bundled file.
+
+    Returns:
+        The bytes of the file, its header included, as a uint8 tensor `[N]`.
+
+    Raises:
+        UsageError: If the file is missing or differs from the published one.
+
+    """
     folder = Path(__file__).parent / "files" if root is None else root / "MNIST" / "raw"
-    remedy = "install digitnet again" if root is None else "replace it, or leave data.root out"
+    remedy = "install digitnet again" if root is None else "replace it, or leave out root"
     path = next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
     if path is None:
-        raise UsageError(f"{folder / name}[.gz] is missing; put the four MNIST files there, or leave data.root out")
+        raise UsageError(f"{folder / name}[.gz] is missing; put the four MNIST files there, or leave out root")
     try:
         packed = path.read_bytes()
         content = gzip.decompress(packed) if path.suffix == ".gz" else packed
     except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"{path} is damaged: {error}; {remedy}") from error
-    check(path, content if root else packed, name if root else path.name, remedy)
+    verify_sha256(path, content if root else packed, name if root else path.name, remedy)
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
 
-def check(path: Path, content: bytes, name: str, remedy: str) -> None:
+def verify_sha256(path: Path, content: bytes, name: str, remedy: str) -> None:
+    """Verify the content of a file.
+
+    Args:
+        path: Path of the file, for the message.
+        content: The bytes to verify.
+        name: Key of the expected hash in `SHA256`.
+        remedy: What to do if the content differs, for the message.
+
+    Raises:
+        UsageError: If the SHA-256 of the content differs from the expected one.
+
+    """
     if hashlib.sha256(content).hexdigest() != SHA256[name]:
-        raise UsageError(f"{path} is damaged: its SHA-256 is not MNIST's; {remedy}")
+        raise UsageError(f"{path} is damaged: its SHA-256 differs from that of the published file; {remedy}")

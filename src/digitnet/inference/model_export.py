@@ -45,7 +45,7 @@ def export_model(model: DigitClassifier, path: Path, environment: dict[str, Any]
         RunError: If the conversion fails or the file predicts anything else than the model. No file is written then.
 
     """
-    images, labels = mnist.load("test")
+    images, labels = mnist.load_mnist("test")
     with torch.inference_mode():
         logits = torch.cat([model(batch) for batch in torch.split(images, IMAGES_PER_BATCH)])
     accuracy = int((logits.argmax(dim=1) == labels).sum()) / len(labels)

@@ -19,8 +19,7 @@ from digitnet.inference.calibration import fit_calibration
 from digitnet.inference.photos.image_io import load
 from digitnet.inference.photos.parallel import look_at
 from digitnet.inference.photos.segment import Box, Found, find_digits
-from digitnet.models import DigitClassifier
-from digitnet.models.calibration import Calibration
+from digitnet.models import Calibration, DigitModule
 
 MIN_CONFIDENCE = 0.5  # more probable than all other classes together
 IMAGES_PER_FORWARD_PASS = 1000
@@ -94,8 +93,8 @@ class DigitReader:
 
     """
 
-    def __init__(self, model: str | Path | DigitClassifier = "cnn") -> None:
-        self.model = model if isinstance(model, DigitClassifier) else pretrained.load(model)
+    def __init__(self, model: str | Path | DigitModule = "cnn") -> None:
+        self.model = model if isinstance(model, DigitModule) else pretrained.load(model)
         self.calibration = self.model.calibration or self.fit_calibration()
 
     def fit_calibration(self) -> Calibration:
@@ -103,7 +102,7 @@ class DigitReader:
 
         It is too optimistic for a model that was trained on these images.
         """
-        images, labels = MNISTDataModule().part("val")
+        images, labels = MNISTDataModule().split("val")
         return fit_calibration(self.logits(images), labels)
 
     def read(self, source: Any) -> ReadResult:
@@ -190,7 +189,7 @@ def _cached_reader(model: str | Path) -> DigitReader:
     return DigitReader(model)
 
 
-def read(source: Any, model: str | Path | DigitClassifier = "cnn") -> ReadResult:
+def read(source: Any, model: str | Path | DigitModule = "cnn") -> ReadResult:
     """Read the digits in one picture.
 
     A model that is given by a reference is loaded once and kept for later calls.
@@ -206,5 +205,5 @@ def read(source: Any, model: str | Path | DigitClassifier = "cnn") -> ReadResult
         UsageError: If the source is not a picture, or if there is no such model.
 
     """
-    reader = DigitReader(model) if isinstance(model, DigitClassifier) else _cached_reader(model)
+    reader = DigitReader(model) if isinstance(model, DigitModule) else _cached_reader(model)
     return reader.read(source)

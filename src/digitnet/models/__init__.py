@@ -1,12 +1,27 @@
-"""The shared LightningModule and the networks on it."""
+"""The networks, and the LightningModules that they extend."""
 
-from digitnet.models.classifier import DigitClassifier
+from digitnet.models.calibration import Calibration
+from digitnet.models.classifier import SCHEDULES, DigitClassifier, is_finite
 from digitnet.models.cnn import CNN
 from digitnet.models.distillation import Distillation
 from digitnet.models.ensemble import Ensemble
+from digitnet.models.metrics import EpochMetrics
 from digitnet.models.mlp import MLP
+from digitnet.models.module import DigitModule
 
-# A checkpoint names its class, and only these are built from one: add yours here.
 MODELS: dict[str, type[DigitClassifier]] = {model.__name__: model for model in (CNN, MLP)}
+"""The classes that a checkpoint may name: no other class is built from a file. Add your own networks here."""
 
-__all__ = ["CNN", "MLP", "MODELS", "DigitClassifier", "Distillation", "Ensemble"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "MODELS",
+    "SCHEDULES",
+    "Calibration",
+    "DigitClassifier",
+    "DigitModule",
+    "Distillation",
+    "Ensemble",
+    "EpochMetrics",
+    "is_finite",
+]

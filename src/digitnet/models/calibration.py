@@ -1,14 +1,28 @@
-"""Calibration of a trained model's confidence."""
+"""How the outputs of a network translate into confidence."""
 
+import math
 from dataclasses import dataclass
+
+from digitnet.errors import check_argument
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How a model's logits are turned into probabilities, and which images it recognises as digits."""
+    """Calibration of a network's probabilities, measured on images that it was not trained on.
+
+    Args:
+        temperature: Divisor of the logits before the softmax (Guo et al., 2017). Must be above 0.
+        energy_threshold: Lowest energy score, `logsumexp` of the logits, of an image that counts as a digit (Liu et
+            al., 2020, with the sign reversed). Must be finite.
+
+    Raises:
+        ArgumentError: If a value is out of range.
+
+    """
 
     temperature: float
-    """Divisor of the logits before the softmax, above 0 (Guo et al., 2017)."""
-
     energy_threshold: float
-    """Least logsumexp of the logits of an image that is taken for a digit (Liu et al., 2020)."""
+
+    def __post_init__(self) -> None:
+        check_argument(0 < self.temperature < math.inf, "temperature", self.temperature, "above 0")
+        check_argument(math.isfinite(self.energy_threshold), "energy_threshold", self.energy_threshold, "finite")

@@ -9,17 +9,33 @@ from torch import nn
 from digitnet.errors import check_argument
 from digitnet.models.classifier import DigitClassifier
 
-Norm = Literal["batch", "group", "none"]
+_Norm = Literal["batch", "group", "none"]
 
 
 class CNN(DigitClassifier):
-    """Blocks of convolution, max-pooling, normalisation and ReLU, then a dense layer, dropout and the logits.
+    """Convolutional network: blocks of convolution, max-pooling, normalization and ReLU, then a classifier head.
 
-    Pooling comes early because the norm and the ReLU then have a quarter of the work; before a ReLU alone it gives the
-    same as after it.
+    The head is an optional hidden layer with ReLU, dropout and the output layer. Pooling comes before normalization
+    and ReLU, which then have a quarter of the work. Without normalization, the order of pooling and ReLU does not
+    change the result.
 
-    One number for `kernel_size`, `stride` or `pool` holds for every block; `pool=1` means none, `hidden=0` no dense
-    layer. `padding="same"` pads by half a kernel, which keeps the size of the image at stride 1, `"valid"` by nothing.
+    `kernel_size`, `stride` and `pool_size` are one number for all blocks or one number for each block, at least 1.
+
+    Args:
+        channels: Number of output channels of each block, at least 1.
+        kernel_size: Side of the convolution kernel in pixels.
+        stride: Stride of the convolution in pixels.
+        pool_size: Side and stride of the max-pooling window in pixels; 1 means no pooling.
+        padding: "same" pads by half the kernel size, which at stride 1 and an odd kernel size keeps the size of the
+            image; "valid" does not pad.
+        norm: "batch" (Ioffe and Szegedy, 2015), "group" (Wu and He, 2018; one group) or "none".
+        hidden: Width of the hidden layer; 0 means no hidden layer.
+        dropout: Probability of dropout before the output layer. In [0, 1).
+        **training: Arguments of `DigitClassifier`.
+
+    Raises:
+        ArgumentError: If a value is out of range, or if the blocks reduce the image to nothing.
+
     """
 
     def __init__(
@@ -27,39 +43,36 @@ class CNN(DigitClassifier):
         channels: Sequence[int] = (32, 64),
         kernel_size: int | Sequence[int] = 3,
         stride: int | Sequence[int] = 1,
-        pool: int | Sequence[int] = 2,
+        pool_size: int | Sequence[int] = 2,
         padding: Literal["same", "valid"] = "same",
-        norm: Norm = "batch",
+        norm: _Norm = "batch",
         hidden: int = 128,
         dropout: float = 0.5,
         **training: Any,
     ) -> None:
         super().__init__(**training)
         check_argument(
-            len(channels) > 0 and min(channels) >= 1, "model.channels", channels, "a list of numbers of at least 1"
+            len(channels) > 0 and min(channels) >= 1, "channels", channels, "a list of numbers of at least 1"
         )
-        check_argument(padding in ("same", "valid"), "model.padding", padding, "same or valid")
-        check_argument(norm in ("batch", "group", "none"), "model.norm", norm, "batch, group or none")
-        check_argument(hidden >= 0, "model.hidden", hidden, "0 or more")
-        check_argument(0 <= dropout < 1, "model.dropout", dropout, "at least 0 and below 1")
-        sizes = for_each_block("kernel_size", kernel_size, len(channels))
-        strides = for_each_block("stride", stride, len(channels))
-        pools = for_each_block("pool", pool, len(channels))
+        check_argument(padding in ("same", "valid"), "padding", padding, "same or valid")
+        check_argument(norm in ("batch", "group", "none"), "norm", norm, "batch, group or none")
+        check_argument(hidden >= 0, "hidden", hidden, "0 or more")
+        check_argument(0 <= dropout < 1, "dropout", dropout, "at least 0 and below 1")
+        kernels = _per_block("kernel_size", kernel_size, len(channels))
+        strides = _per_block("stride", stride, len(channels))
+        pools = _per_block("pool_size", pool_size, len(channels))
 
         self.net = nn.Sequential()
         width, side = 1, 28
-        for out, size, step, window in zip(channels, sizes, strides, pools, strict=True):
-            pad = size // 2 if padding == "same" else 0
-            # Without a norm the convolution needs a bias; a norm brings its own.
-            self.net.append(nn.Conv2d(width, out, size, step, pad, bias=norm == "none"))
-            if window > 1:
-                self.net.append(nn.MaxPool2d(window))
-            if norm != "none":
-                self.net.append(nn.BatchNorm2d(out) if norm == "batch" else nn.GroupNorm(1, out))
-            self.net.append(nn.ReLU())
-            width, side = out, ((side + 2 * pad - size) // step + 1) // window
+        for out, kernel, step, window in zip(channels, kernels, strides, pools, strict=True):
+            pad = kernel // 2 if padding == "same" else 0
+            self.net.extend(_block(width, out, kernel, step, pad, window, norm))
+            width, side = out, ((side + 2 * pad - kernel) // step + 1) // window
             check_argument(
-                side >= 1, "model.channels", channels, "fewer, or pooled or strided less: the image is used up"
+                side >= 1,
+                "channels",
+                channels,
+                "fewer, or pool_size or stride smaller: no pixels of the image are left",
             )
         self.net.append(nn.Flatten())
         width *= side**2
@@ -72,10 +85,19 @@ class CNN(DigitClassifier):
         self.to(memory_format=torch.channels_last)  # measured: a third less time on a CPU
 
 
-def for_each_block(name: str, value: int | Sequence[int], blocks: int) -> tuple[int, ...]:
+def _block(width: int, out: int, kernel: int, stride: int, pad: int, window: int, norm: _Norm) -> list[nn.Module]:
+    """Return the layers of one block. Only without normalization does the convolution need a bias."""
+    layers: list[nn.Module] = [nn.Conv2d(width, out, kernel, stride, pad, bias=norm == "none")]
+    if window > 1:
+        layers.append(nn.MaxPool2d(window))
+    if norm != "none":
+        layers.append(nn.BatchNorm2d(out) if norm == "batch" else nn.GroupNorm(1, out))
+    return [*layers, nn.ReLU()]
+
+
+def _per_block(name: str, value: int | Sequence[int], blocks: int) -> tuple[int, ...]:
+    """Return one value for each block."""
     values = (value,) * blocks if isinstance(value, int) else tuple(value)
-    check_argument(
-        len(values) == blocks, f"model.{name}", value, f"one number or {blocks}, one for each of model.channels"
-    )
-    check_argument(min(values) >= 1, f"model.{name}", value, "at least 1")
+    check_argument(len(values) == blocks, name, value, f"one number, or {blocks} numbers, one for each of channels")
+    check_argument(min(values) >= 1, name, value, "at least 1")
     return values

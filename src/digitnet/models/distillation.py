@@ -1,4 +1,4 @@
-"""A student that imitates a teacher: Hinton, Vinyals and Dean, 2015."""
+"""Knowledge distillation (Hinton, Vinyals and Dean, 2015)."""
 
 from dataclasses import dataclass
 
@@ -11,23 +11,41 @@ from digitnet.errors import check_argument
 
 @dataclass
 class Distillation:
-    """Mixes into a loss how far the student is from the teacher's probabilities for the same, augmented images.
+    """The loss of knowledge distillation: a student learns from the soft labels of a teacher.
 
-    `weight` 1 leaves only the teacher to learn from; a `temperature` above 1 also tells which wrong digits it finds
-    less wrong. This is no nn.Module, so that the teacher goes into no checkpoint.
+    The teacher receives the same augmented images as the student. This class is not an `nn.Module`, so that the
+    teacher becomes part of no checkpoint.
+
+    Args:
+        teacher: Trained network in evaluation mode that maps images `[N, 28, 28]` to logits `[N, 10]`.
+        temperature: Divisor of both networks' logits. A value above 1 gives more weight to the probabilities of the
+            wrong digits. Must be above 0.
+        alpha: Weight of the distillation loss against that of the labels. From 0 (labels only) to 1 (teacher only).
+
+    Raises:
+        ArgumentError: If a value is out of range.
+
     """
 
-    teacher: nn.Module  # images in, logits out
+    teacher: nn.Module
     temperature: float = 1.0
-    weight: float = 1.0
+    alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        check_argument(self.temperature > 0, "distillation.temperature", self.temperature, "above 0")
-        check_argument(0 <= self.weight <= 1, "distillation.weight", self.weight, "from 0 to 1")
+        check_argument(self.temperature > 0, "temperature", self.temperature, "above 0")
+        check_argument(0 <= self.alpha <= 1, "alpha", self.alpha, "from 0 to 1")
 
     def __call__(self, loss: Tensor, logits: Tensor, images: Tensor) -> Tensor:
+        """Return the student's loss.
+
+        Args:
+            loss: Loss against the labels, a scalar.
+            logits: Logits of the student, `[N, 10]`.
+            images: The images that the student received.
+
+        """
         with torch.no_grad():
             target = self.teacher.to(logits.device)(images)
         student, teacher = (F.log_softmax(each / self.temperature, dim=1) for each in (logits, target))
         distance = F.kl_div(student, teacher, log_target=True, reduction="batchmean") * self.temperature**2
-        return (1 - self.weight) * loss + self.weight * distance
+        return (1 - self.alpha) * loss + self.alpha * distance

@@ -1,4 +1,4 @@
-"""Several opinions on one image: of several networks, and of one network that looks from several places."""
+"""Ensembles of networks and test-time augmentation."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,25 +6,53 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from digitnet.errors import check_argument
+from digitnet.models.module import DigitModule
 
-class Ensemble(nn.Module):
-    """Takes the place of a classifier's `net`: logs of the mean probabilities over all networks and all shifts.
 
-    With `shift` 1 each network sees the image at nine places, moved by up to one pixel (test-time augmentation).
+class Ensemble(DigitModule):
+    """The mean of the probabilities of several networks, optionally over several shifts of the image.
+
+    The logits are the logarithms of the mean probabilities. An ensemble cannot be trained.
+
+    Args:
+        members: The networks, at least one.
+        tta_shift: Test-time augmentation: largest shift of the image in pixels, in each direction. With 1, each network
+            sees the image at nine positions; with 0, only as it is. Must be 0 or more.
+
+    Raises:
+        ArgumentError: If a value is out of range.
+
     """
 
-    def __init__(self, nets: Sequence[nn.Module], shift: int = 0) -> None:
+    def __init__(self, members: Sequence[DigitModule], tta_shift: int = 0) -> None:
         super().__init__()
-        self.nets = nn.ModuleList(nets)
-        self.shift = shift
+        check_argument(len(members) >= 1, "members", members, "at least one network")
+        check_argument(tta_shift >= 0, "tta_shift", tta_shift, "0 or more")
+        self.members = nn.ModuleList(members)
+        self.tta_shift = tta_shift
 
-    def forward(self, images: Tensor) -> Tensor:
-        opinions = [net(view).log_softmax(dim=1) for view in self.views(images) for net in self.nets]
-        return torch.stack(opinions).logsumexp(dim=0).log_softmax(dim=1)
+    @property
+    def architecture(self) -> str:
+        return " + ".join(sorted({member.architecture for member in self._members()}))
 
-    def views(self, images: Tensor) -> Iterator[Tensor]:
-        height, width = images.shape[-2:]
-        padded = F.pad(images, [self.shift] * 4, mode="replicate")
-        for top in range(2 * self.shift + 1):
-            for left in range(2 * self.shift + 1):
+    def compute_logits(self, pixels: Tensor) -> Tensor:
+        log_probs = [
+            member.compute_logits(view).log_softmax(dim=1)
+            for view in self._shifted_views(pixels)
+            for member in self._members()
+        ]
+        return torch.stack(log_probs).logsumexp(dim=0).log_softmax(dim=1)
+
+    def _members(self) -> Iterator[DigitModule]:
+        for member in self.members:
+            assert isinstance(member, DigitModule)
+            yield member
+
+    def _shifted_views(self, pixels: Tensor) -> Iterator[Tensor]:
+        """Yield the pixels at every position up to the largest shift; pixels at the edges are repeated."""
+        height, width = pixels.shape[-2:]
+        padded = F.pad(pixels, [self.tta_shift] * 4, mode="replicate")
+        for top in range(2 * self.tta_shift + 1):
+            for left in range(2 * self.tta_shift + 1):
                 yield padded[..., top : top + height, left : left + width]

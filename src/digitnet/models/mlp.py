@@ -11,12 +11,22 @@ from digitnet.models.classifier import DigitClassifier
 
 
 class MLP(DigitClassifier):
-    """784 pixels, dense layers with ReLU, 10 logits; as it stands 784-128-64-10 with 109,386 parameters."""
+    """Multi-layer perceptron with ReLU; by default 784-128-64-10, which has 109,386 parameters.
+
+    Args:
+        hidden: Widths of the hidden layers, each at least 1. Without any, the model is a linear classifier.
+        dropout: Probability of dropout after each hidden layer. In [0, 1).
+        **training: Arguments of `DigitClassifier`.
+
+    Raises:
+        ArgumentError: If a value is out of range.
+
+    """
 
     def __init__(self, hidden: Sequence[int] = (128, 64), dropout: float = 0.0, **training: Any) -> None:
         super().__init__(**training)
-        check_argument(all(width >= 1 for width in hidden), "model.hidden", hidden, "a list of numbers of at least 1")
-        check_argument(0 <= dropout < 1, "model.dropout", dropout, "at least 0 and below 1")
+        check_argument(all(width >= 1 for width in hidden), "hidden", hidden, "a list of numbers of at least 1")
+        check_argument(0 <= dropout < 1, "dropout", dropout, "at least 0 and below 1")
         self.net = nn.Sequential(nn.Flatten())
         for fan_in, fan_out in pairwise((784, *hidden)):
             self.net.extend([nn.Linear(fan_in, fan_out), nn.ReLU()])

@@ -27,7 +27,7 @@ from digitnet import signals
 from digitnet.checkpoints import checkpoint_format
 from digitnet.data import Augmentation, MNISTDataModule
 from digitnet.errors import RunError, UsageError
-from digitnet.models import DigitClassifier
+from digitnet.models import DigitClassifier, DigitModule, Distillation
 from digitnet.training import recording
 from digitnet.training.callbacks.tensorboard import TensorBoardReport, add_mistakes, add_outcome
 
@@ -40,17 +40,16 @@ ENDS = ("min_epochs", "max_epochs", "min_steps", "max_steps", "max_time", "callb
 def build(config: DictConfig) -> tuple[MNISTDataModule, DigitClassifier, L.Trainer, recording.Recorder]:
     """Raises UsageError if a part refuses its arguments."""
     data = make(config.data, "data")
-    L.seed_everything(config.seed, verbose=False)
-    model = make(config.model, "model")
-    recorder = recording.Recorder(Path(config.folder), ends(config))
-    if config.get("distillation"):
-        model.distillation = make(config.distillation, "distillation")
+    distillation = make(config.distillation, "distillation") if config.get("distillation") else None
+    L.seed_everything(config.seed, verbose=False)  # after the teacher was built: it draws random weights first
+    model = make_model(config.model, distillation)
+    recorder = recording.Recorder(Path(config.run_dir), ends(config))
     callbacks: list[L.Callback] = [recorder, TensorBoardReport(settings(model, data, config))]
     if config.compile:
         # Not before the graph was traced for TensorBoard: a compiled network cannot be.
         callbacks.append(LambdaCallback(on_train_start=lambda trainer, module: module.net.compile()))
-    if config.get("averaging"):
-        callbacks.append(make(config.averaging, "averaging"))
+    if config.get("weight_averaging"):
+        callbacks.append(make(config.weight_averaging, "weight_averaging"))
     return data, model, make_trainer(config.trainer, callbacks), recorder
 
 
@@ -89,6 +88,18 @@ def make(config: DictConfig, name: str, **given: Any) -> Any:
         raise UsageError(f"{name}: {cause or error} (HYDRA_FULL_ERROR=1 shows where)") from error
 
 
+def make_model(config: DictConfig, distillation: Distillation | None) -> DigitClassifier:
+    """Build the model. Hydra would take the distillation, a dataclass, for a part of the config."""
+    model_class = make(config, "model", _partial_=True)
+    try:
+        model: DigitClassifier = model_class(distillation=distillation)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever torch raises for the arguments
+        raise UsageError(f"model: {error} (HYDRA_FULL_ERROR=1 shows where)") from error
+    return model
+
+
 def as_list(given: Any) -> list[Any]:
     return given if isinstance(given, list) else [] if given is None else [given]
 
@@ -111,8 +122,8 @@ def run(config: DictConfig, test: bool) -> Outcome:
 
     In a sweep that is started again, a job that was finished returns what it had found.
     """
-    with only_one(Path(config.folder)):
-        checkpoint_format.sweep_leftovers(Path(config.folder))
+    with only_one(Path(config.run_dir)):
+        checkpoint_format.sweep_leftovers(Path(config.run_dir))
         return found(config) or fit_and_score(config, test)
 
 
@@ -131,7 +142,7 @@ def only_one(folder: Path) -> Iterator[None]:
 
 def found(config: DictConfig) -> Outcome | None:
     """The outcome of a run that has gone as far as the config asks for, or None."""
-    folder = Path(config.folder)
+    folder = Path(config.run_dir)
     path, last = folder / "metrics.json", folder / "checkpoints" / "last.ckpt"
     if not (path.is_file() and last.is_file()):
         return None
@@ -165,7 +176,7 @@ def fit_and_score(config: DictConfig, test: bool) -> Outcome:
     data, model, trainer, recorder = build(config)
     if trainer.is_global_zero and config.trainer.get("enable_model_summary", True):
         print(ModelSummary(model, max_depth=2))
-    fit(trainer, model, data, last, Path(config.folder))
+    fit(trainer, model, data, last, Path(config.run_dir))
     trainer.strategy.barrier()  # the first process may still be writing
     model.load_state_dict(checkpoint_format.load(recorder.best_path)["state_dict"])
     model.eval()  # Lightning leaves it as it was trained, with dropout
@@ -200,11 +211,11 @@ def report(
     config: DictConfig, trainer: L.Trainer, model: DigitClassifier, data: MNISTDataModule, outcome: Outcome
 ) -> None:
     """metrics.json, what TensorBoard shows of a finished run, and the end of the command's output."""
-    folder = Path(config.folder)
+    folder = Path(config.run_dir)
     checkpoint_format.write(folder / "metrics.json", recording.to_json(outcome | recording.surroundings()).encode())
     add_outcome(trainer, settings(model, data, config), outcome)
     if data.val_size:
-        add_mistakes(trainer, model, *data.part("val"))
+        add_mistakes(trainer, model, *data.split("val"))
     for logger in trainer.loggers:
         logger.finalize("success")
     shown = {name: outcome[name] for name in (*FINALS, "train/seconds", "parameters") if name in outcome}
@@ -218,11 +229,11 @@ def checkpoint_to_resume(config: DictConfig) -> Path | None:
 
     What a sweep finds in its folder is its own: it is checked to be before.
     """
-    last = Path(config.folder) / "checkpoints" / "last.ckpt"
+    last = Path(config.run_dir) / "checkpoints" / "last.ckpt"
     return last if last.exists() else None
 
 
-def test_figures(trainer: L.Trainer, model: DigitClassifier, data: MNISTDataModule) -> Outcome:
+def test_figures(trainer: L.Trainer, model: DigitModule, data: MNISTDataModule) -> Outcome:
     """Loss and accuracy on the test images, overall and by digit."""
     start = time.perf_counter()
     trainer.test(model, data, verbose=False)
@@ -236,7 +247,9 @@ def test_figures(trainer: L.Trainer, model: DigitClassifier, data: MNISTDataModu
 def settings(model: DigitClassifier, data: MNISTDataModule, config: DictConfig) -> dict[str, Any]:
     """What the HPARAMS tab compares runs by."""
     chosen = {"model": type(model).__name__, "seed": config.seed, "max_epochs": config.trainer.max_epochs}
-    parts = {name: OmegaConf.to_container(config[name]) for name in ("averaging", "distillation") if config.get(name)}
+    parts = {
+        name: OmegaConf.to_container(config[name]) for name in ("weight_averaging", "distillation") if config.get(name)
+    }
     augmentation = vars(data.augmentation or Augmentation())
     return chosen | dict(model.hparams) | {"batch_size": data.batch_size, "augmentation": augmentation} | parts
 

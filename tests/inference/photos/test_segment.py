@@ -24,8 +24,8 @@ from digitnet.inference.photos.segment import Found, find_digits
 from digitnet.inference.reader import DigitReader as Reader
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
-IMAGES = mnist.load("test")[0].numpy()
-LABELS = mnist.load("test")[1].numpy()
+IMAGES = mnist.load_mnist("test")[0].numpy()
+LABELS = mnist.load_mnist("test")[1].numpy()
 
 LOST = 0.001  # of the digits, on the way through a picture: wanted
 

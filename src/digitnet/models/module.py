@@ -1,0 +1,124 @@
+"""The base class of everything that classifies digits: pixels in, logits out, and the metrics of evaluation."""
+
+from abc import abstractmethod
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from digitnet.models.calibration import Calibration
+from digitnet.models.metrics import EpochMetrics
+
+PIXEL_MEAN = 0.1307
+"""Mean of the training pixels, which range from 0 to 1."""
+
+PIXEL_STD = 0.3081
+"""Standard deviation of the training pixels."""
+
+Batch = tuple[Tensor, Tensor]
+"""Images `[N, 28, 28]` or `[N, 1, 28, 28]` and labels `[N]`."""
+
+
+class DigitModule(L.LightningModule):
+    """A classifier of 28x28 digits that can be validated, tested and used for prediction.
+
+    The input is a batch of images of shape `[N, 28, 28]` or `[N, 1, 28, 28]` with bright ink on a dark background,
+    either uint8 from 0 to 255 or floating point from 0 to 1. The output is the logits, of shape `[N, 10]`. The module
+    normalizes the pixels itself.
+
+    A subclass implements `compute_logits`. To define a network that can be trained, extend `DigitClassifier` instead.
+    """
+
+    calibration: Calibration | None = None
+    """Calibration of the probabilities, if it is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+        self.epoch_metrics: dict[str, EpochMetrics] = {}
+
+    @property
+    def architecture(self) -> str:
+        """Name of the network's class, or names of an ensemble's."""
+        return type(self).__name__
+
+    @abstractmethod
+    def compute_logits(self, pixels: Tensor) -> Tensor:
+        """Return the logits `[N, 10]` of normalized pixels.
+
+        Args:
+            pixels: Images `[N, 1, 28, 28]` with mean 0 and standard deviation 1, in the module's dtype.
+
+        """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits of a batch of images.
+
+        Args:
+            images: Images `[N, 28, 28]` or `[N, 1, 28, 28]`, uint8 from 0 to 255 or floating point from 0 to 1.
+
+        Returns:
+            Logits `[N, 10]` in float32.
+
+        """
+        return self.compute_logits(self.normalize(images)).float()
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Return images as normalized pixels `[N, 1, 28, 28]` in the module's dtype.
+
+        Args:
+            images: Images in any form that `forward` accepts.
+
+        """
+        pixels = images.to(self.dtype) / 255 if images.dtype == torch.uint8 else images.to(self.dtype)
+        return ((pixels.unsqueeze(1) if pixels.dim() == 3 else pixels) - PIXEL_MEAN) / PIXEL_STD
+
+    def validation_step(self, batch: Batch) -> None:
+        self.eval_step(batch, "val")
+
+    def test_step(self, batch: Batch) -> None:
+        self.eval_step(batch, "test")
+
+    def predict_step(self, batch: Batch | Tensor) -> Tensor:
+        """Return the probabilities `[N, 10]` of a batch of images, with or without labels."""
+        images = batch if isinstance(batch, Tensor) else batch[0]
+        probabilities: Tensor = self(images).softmax(dim=1)
+        return probabilities
+
+    def eval_step(self, batch: Batch, stage: str) -> None:
+        """Add a batch to the metrics of a stage, "val" or "test"."""
+        images, labels = batch
+        logits: Tensor = self(images)
+        self.epoch_metrics[stage].add(F.cross_entropy(logits, labels), logits, labels)
+
+    def on_validation_epoch_start(self) -> None:
+        self.epoch_metrics["val"] = EpochMetrics()
+
+    def on_test_epoch_start(self) -> None:
+        self.epoch_metrics["test"] = EpochMetrics()
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict(self.compute_metrics("val"))
+
+    def on_test_epoch_end(self) -> None:
+        totals = self.epoch_metrics["test"].totals_by_digit()
+        correct, images = self.trainer.strategy.reduce(totals, reduce_op="sum").cpu().double()
+        by_digit = {f"test/acc/{digit}": correct[digit] / images[digit] for digit in range(10)}
+        self.log_dict(self.compute_metrics("test") | by_digit, logger=False)  # a single point is not a curve
+
+    def compute_metrics(self, stage: str) -> dict[str, Tensor]:
+        """Return the loss and accuracy of an epoch over the images of all processes, each image counted once.
+
+        Args:
+            stage: "train", "val" or "test".
+
+        Returns:
+            `STAGE/loss` and `STAGE/acc` in float64, so that 9,923 of 10,000 is logged as 0.9923. They are on the CPU,
+            because not every device supports float64.
+
+        """
+        totals = self.epoch_metrics[stage].totals()
+        loss, correct, images = self.trainer.strategy.reduce(totals, reduce_op="sum").tolist()
+        means = torch.tensor([loss, correct], dtype=torch.float64) / images
+        return {f"{stage}/loss": means[0], f"{stage}/acc": means[1]}

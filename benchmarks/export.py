@@ -21,7 +21,6 @@ from digitnet.data import mnist
 from digitnet.data.datamodule import EVAL_BATCH_SIZE
 from digitnet.export import FORMATS
 from digitnet.inference.model_export import export_model
-from digitnet.training import recording
 
 Predict = Callable[[torch.Tensor], Any]
 

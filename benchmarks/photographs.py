@@ -50,7 +50,6 @@ def score_photographs(reader: DigitReader, photo_set: str, count: int, folder: P
     Returns:
         The fraction of each outcome: `right`, `not_sure` (also where nothing is read) and `wrong`; and `hash_matches`,
         which is True as well for sets that have no recorded hash.
-
     """
     outcomes, sha256 = Counter[str](), hashlib.sha256()
     for number, (digit, file) in enumerate(generate_photographs(photo_set, count)):

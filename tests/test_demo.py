@@ -169,7 +169,7 @@ def visit(browser: Any, server: Server, **options: Any) -> Iterator[Any]:
 
 
 def write(page: Any, digit: int, left: float = 0.3, top: float = 0.2, height: float = 0.62) -> float:
-    """Draw a digit with the mouse, at a place in units of the canvas's height; return the milliseconds to its answer."""
+    """Draw a digit with the mouse, placed in units of the canvas's height; return the milliseconds to its answer."""
     box = page.locator("canvas").bounding_box()
     page.evaluate(PROBE)
     for stroke in STROKES[digit]:

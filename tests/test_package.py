@@ -1,4 +1,4 @@
-"""What is installed: complete, light to import, and at work from any folder."""
+"""The package: its exports, what importing it loads, and the contents of the wheel and the sdist."""
 
 import subprocess
 import sys
@@ -12,11 +12,11 @@ from tests.conftest import FAST, spawn
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "src" / "digitnet"
-KINDS = (".py", ".gz", ".safetensors", ".json")
+SUFFIXES = (".py", ".gz", ".safetensors", ".json", ".html", ".css", ".js")
 
 
 def imported_by(code: str) -> set[str]:
-    """The top-level modules that are loaded after the code has run in a fresh interpreter."""
+    """Return the top-level modules that are loaded after the code has run in a fresh interpreter."""
     show = f"{code}\nimport sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
     return set(subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True).stdout.split())
 
@@ -26,26 +26,27 @@ def test_importing_the_package_imports_neither_torch_nor_hydra() -> None:
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export", "demo"])
-def test_help_needs_no_torch(command: str) -> None:
-    quit_quietly = "try: door.main()\nexcept SystemExit: pass"
-    code = f"import sys; sys.argv[1:] = ['--help']\nimport digitnet.{command} as door\n{quit_quietly}"
+def test_help_does_not_import_torch(command: str) -> None:
+    exit_quietly = "try: entry.main()\nexcept SystemExit: pass"
+    code = f"import sys; sys.argv[1:] = ['--help']\nimport digitnet.{command} as entry\n{exit_quietly}"
     assert not imported_by(code) & {"torch", "lightning", "torchvision", "matplotlib"}
 
 
-def test_only_one_module_draws() -> None:
-    drawing = [path.name for path in SOURCES.rglob("*.py") if "from matplotlib" in path.read_text()]
-    assert drawing == ["plots.py"]
+def test_only_one_module_imports_matplotlib() -> None:
+    importing = [path.name for path in SOURCES.rglob("*.py") if "from matplotlib" in path.read_text()]
+    assert importing == ["plots.py"]
 
 
-def test_the_names_of_the_package_are_there() -> None:
+def test_all_exported_names_can_be_imported_and_are_listed() -> None:
     import digitnet
 
     assert all(getattr(digitnet, name).__name__ == name for name in digitnet.__all__)
+    assert set(digitnet.__all__) <= set(dir(digitnet))
     with pytest.raises(AttributeError, match="ResNet"):
         _ = digitnet.ResNet
 
 
-def test_every_package_of_the_tree_is_listed() -> None:
+def test_pyproject_lists_every_package_of_the_source_tree() -> None:
     import tomllib
 
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
@@ -54,26 +55,26 @@ def test_every_package_of_the_tree_is_listed() -> None:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An sdist and the wheel built from it."""
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an sdist and the wheel built from it."""
     folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True)
     return folder
 
 
-def test_a_wheel_built_from_the_sdist_holds_all_sources_configs_and_data(built: Path) -> None:
-    (wheel,) = built.glob("*.whl")
-    inside = set(zipfile.ZipFile(wheel).namelist())
-    expected = {f"digitnet/{path.relative_to(SOURCES)}" for path in SOURCES.rglob("*") if path.suffix in KINDS}
+def test_the_wheel_contains_all_sources_configs_and_data(distributions: Path) -> None:
+    (wheel,) = distributions.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    expected = {f"digitnet/{path.relative_to(SOURCES)}" for path in SOURCES.rglob("*") if path.suffix in SUFFIXES}
     expected |= {f"digitnet/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
-    assert expected <= inside
-    assert {"digitnet/py.typed", "digitnet/data/files/README.md"} <= inside
+    assert expected <= names
+    assert {"digitnet/py.typed", "digitnet/data/files/README.md"} <= names
     assert len(expected) > 35
 
 
-def test_an_installed_wheel_works_from_an_empty_folder(built: Path, tmp_path: Path) -> None:
-    (wheel,) = built.glob("*.whl")
+def test_an_installed_wheel_works_from_an_empty_folder(distributions: Path, tmp_path: Path) -> None:
+    (wheel,) = distributions.glob("*.whl")
     site, empty = tmp_path / "site", tmp_path / "empty"
     empty.mkdir()
     zipfile.ZipFile(wheel).extractall(site)
@@ -88,8 +89,8 @@ def test_an_installed_wheel_works_from_an_empty_folder(built: Path, tmp_path: Pa
     assert [path.name for path in empty.iterdir()] == ["out"]
 
 
-def test_the_sdist_holds_the_tests(built: Path) -> None:
-    (sdist,) = built.glob("*.tar.gz")
+def test_the_sdist_contains_the_tests(distributions: Path) -> None:
+    (sdist,) = distributions.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"tests/test_package.py", "README.md", "LICENSE", "notebooks/quickstart.ipynb"} <= names

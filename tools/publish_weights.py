@@ -54,7 +54,6 @@ def make_card(sweep: dict[str, Any], seed: int, calibration: dict[str, Any] | No
 
     Returns:
         The card, without the description of the model.
-
     """
     recipe = " ".join(sweep["overrides"])
     run = next(run for run in sweep["runs"] if run["seed"] == seed)
@@ -78,7 +77,6 @@ def measure_calibration(run_dir: Path, overrides: list[str]) -> dict[str, Any]:
 
     Returns:
         The calibration, and under `reproduce` the command that repeats the run.
-
     """
     model = checkpoint_format.load_checkpoint_model(run_dir / "checkpoints" / "last.ckpt")
     calibration = DigitReader(model).fit_calibration()
@@ -97,7 +95,6 @@ def publish(model: DigitClassifier, name: str, card: dict[str, Any]) -> None:
         model: The trained model.
         name: Name of the bundled model, for example "cnn" or "teachers/1".
         card: Entries of the card beside the description of the model.
-
     """
     path = pretrained.PRETRAINED_DIR / f"{name}.safetensors"
     pretrained.save_with_card(path, pretrained.serialize(model), pretrained.model_metadata(model) | card)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from digitnet.models.calibration import Calibration
+from digitnet.models import Calibration
 
 TEMPERATURE_GRID = torch.linspace(0.5, 3, 51)
 OOD_QUANTILE = 0.01  # the fraction of true digits that may fall below the energy threshold

@@ -45,7 +45,7 @@ def detected() -> list[list[DetectedDigit]]:
 
 def read(reader: DigitReader, picture: Any) -> str:
     """Return the most probable label of each digit, confident or not."""
-    return "".join(str(each.digit) for each in reader.read(picture).digits)
+    return "".join(str(each.label) for each in reader.read(picture).digits)
 
 
 def min_shifted_difference(one: Array, other: Array) -> int:
@@ -291,7 +291,7 @@ def test_ruled_lines_and_grids_are_not_read(lines: Callable[..., Any], readers: 
 
 
 def test_sharp_grid_lines_that_look_like_ink_lead_to_no_wrong_answer(readers: dict[str, DigitReader]) -> None:
-    answers = [readers["cnn"].read(255 - drawn_on(number, grid)).answer for number in range(20)]
+    answers = [readers["cnn"].read(255 - drawn_on(number, grid)).summary for number in range(20)]
     assert all(answer in ("not sure", "no digit", str(LABELS[number])) for number, answer in enumerate(answers))
 
 

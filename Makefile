@@ -10,6 +10,9 @@ train:  ## train the default network
 test:  ## the tests, minutes
 	python -m pytest
 
+docs:  ## the documentation as a site in docs/_build; a warning is an error
+	python -m sphinx -W --keep-going -q -b html docs docs/_build
+
 slow:  ## the tests that train for real
 	python -m pytest -m slow
 
@@ -18,9 +21,6 @@ fault:  ## hundreds of ways to break a run, a quarter of an hour; writes tests/f
 
 lint:  ## formatting, rules, types
 	ruff format --check . && ruff check . && mypy
-
-docs:  ## the documentation as a site in docs/_build; a warning is an error
-	python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 bench:  ## what the plumbing, the start, the evaluation, the guards, the growth, pictures and export cost; Keras has a command of its own
 	for name in plumbing startup evaluation trust scaling reading export; do python benchmarks/$$name.py || exit 1; done

@@ -28,8 +28,8 @@ class Block:
 
     @property
     def file(self) -> str | None:
-        """The name of the file that the block shows, if its first line is a comment with a path in it."""
-        found = re.match(r"# ([\w/.-]+\.(?:py|yaml))$", self.content.partition("\n")[0])
+        """The name of the file that the block shows: a comment in its first line, or below Hydra's header."""
+        found = re.match(r"(?:# @package \w+\n)?# ([\w/.-]+\.(?:py|yaml))\n", self.content)
         return found[1] if found else None
 
 

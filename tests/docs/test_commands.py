@@ -18,7 +18,7 @@ from tests.docs.pages import IDS, PAGES, ROOT, blocks, command_lines, words
 COMMANDS = [
     pytest.param(page, line, id=f"{name}: {line}")
     for page, name in zip(PAGES, IDS, strict=True)
-    for line in command_lines(page)
+    for line in dict.fromkeys(command_lines(page))
 ]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

@@ -21,7 +21,7 @@ from tests.docs.pages import ROOT
 RESULTS = ROOT / "benchmarks" / "results"
 SOURCE = r"<!-- figures\n(?P<templates>(?:(?!-->).)*)\n-->\n\n?"
 TABLE = re.compile(rf"(?s:{SOURCE})?(?P<table>(?:^\|.*\|\n)+)", re.MULTILINE)
-UNMEASURED = ("Target", "Command", "Claim", "Status")  # columns
+UNMEASURED = ("Target", "Command", "Claim", "Status", "minutes")  # columns
 PARAGRAPH = re.compile(r"(?P<text>(?:.+\n)+)\n?<!-- figures-in-text: (?P<templates>.*?) -->")
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = [
     path
-    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("src/**/*.md")])
+    for pattern in ("*.md", "docs/**/*.md", "src/**/*.md", "benchmarks/*.md", "tools/*.md")
+    for path in sorted(ROOT.glob(pattern))
     if "_build" not in path.parts
 ]
 IDS = [str(path.relative_to(ROOT)) for path in PAGES]

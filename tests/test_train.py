@@ -324,7 +324,7 @@ def test_a_damaged_checkpoint_is_not_resumed(trained: Path, run: Run) -> None:
     last.write_bytes(last.read_bytes()[:5000])
     done = run(train, "resume=out", "trainer.max_epochs=3")
     assert done.status == 2
-    assert "last.ckpt: not a whole checkpoint" in done.err
+    assert "last.ckpt: not an intact checkpoint" in done.err
 
 
 def test_a_glob_sweeps_over_configs(run: Run, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.docs.pages import IDS, PAGES, ROOT, blocks, command_lines, words
 COMMANDS = [
     pytest.param(page, line, id=f"{name}: {line}")
     for page, name in zip(PAGES, IDS, strict=True)
-    for line in command_lines(page)
+    for line in dict.fromkeys(command_lines(page))
 ]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -63,9 +63,22 @@ def check_digitnet(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPa
     if arguments == ["--help"]:
         assert f"digitnet-{name}" in PROJECT["scripts"]
     elif name in ("train", "evaluate"):
-        hydra_app.validate_command_line(arguments, name, lambda config: None, list)
+        expand = list if name == "train" else expansion_of(name, monkeypatch)  # there is no run to resume
+        hydra_app.validate_command_line(arguments, name, lambda config: None, expand)
     else:
         parse_with(import_module(f"digitnet.{name}").main, arguments, monkeypatch)
+
+
+def expansion_of(name: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], list[str]]:
+    """Return what a Hydra command does to its overrides before they are composed."""
+    calls: list[Callable[[list[str]], list[str]]] = []
+
+    def keep_expansion(config_name: str, job: Any, validate: Any, expand_overrides: Any = list, **_: Any) -> None:
+        calls.append(expand_overrides)
+
+    monkeypatch.setattr(hydra_app, "run_hydra_app", keep_expansion)
+    import_module(f"digitnet.{name}").main()
+    return calls[0]
 
 
 def check_script(script: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -295,11 +295,11 @@ def test_weights_that_are_no_numbers_are_refused(good: Path, tmp_path: Path) -> 
 EVIL_CONFIGS = {
     "model._target_=os.system": "_target_=os.system",
     "trainer.logger={_target_: subprocess.check_output}": "_target_=subprocess.check_output",
-    "trainer.callbacks=[{_target_: digitnet.checkpoints.pretrained.json.loads}]": "is no model",
+    "trainer.callbacks=[{_target_: digitnet.checkpoints.pretrained.json.loads}]": "is not a model",
     "distillation.teacher._target_=torch.load": "_target_=torch.load",
     "trainer.logger.hydra={_target_: digitnet.models.cnn.torch.hub.load}": "digitnet.models.cnn.torch.hub.load",
     "trainer.logger=${oc.create:{_target_: digitnet.models.cnn.torch.load}}": "digitnet.models.cnn.torch.load",
-    "trainer.profiler={_target_: lightning.fabric.utilities.cloud_io._load}": "is no model",
+    "trainer.profiler={_target_: lightning.fabric.utilities.cloud_io._load}": "is not a model",
 }
 
 

@@ -196,7 +196,7 @@ def test_a_finished_run_is_left_as_it_is(finished: Path, forks: Forks, tmp_path:
 def test_a_finished_run_can_be_extended_and_says_what_that_means(finished: Path, forks: Forks, tmp_path: Path) -> None:
     done = forks.run("train", "resume=out", "trainer.max_epochs=4", folder=tmp_path)
     assert done.status == 0, done.err
-    assert "planned for 24 steps, now for 32" in done.out
+    assert "planned for 24 steps and now has 32" in done.out
     assert [row["epoch"] for row in state(finished)["rows"]] == [0, 1, 2, 3]
     assert resume(forks, tmp_path).out.count("is finished") == 1, "also after the extension"
 
@@ -288,7 +288,7 @@ def test_a_run_whose_configs_have_changed_is_not_gone_on_with(stopped: Stopped, 
     record.write_text(record.read_text().replace("rotation: 10", "rotation: 11"))
     done = resume(forks, tmp_path)
     assert done.status == 2
-    assert "the configs say something else of data" in done.err
+    assert "the config files define data differently" in done.err
 
 
 @pytest.mark.parametrize("words", [("++resume=out",), ("resume=out", "hydra.run.dir=out")])

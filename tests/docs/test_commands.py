@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from digitnet.cli import hydra_app
+from digitnet import evaluate
+from digitnet.cli import command_line
 from tests.docs.pages import IDS, PAGES, ROOT, blocks, command_lines, words
 
 COMMANDS = [
@@ -63,22 +64,11 @@ def check_digitnet(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPa
     if arguments == ["--help"]:
         assert f"digitnet-{name}" in PROJECT["scripts"]
     elif name in ("train", "evaluate"):
-        expand = list if name == "train" else expansion_of(name, monkeypatch)  # there is no run to resume
-        hydra_app.validate_command_line(arguments, name, lambda config: None, expand)
+        # There is no run to resume, so the overrides of train are not expanded.
+        expand = evaluate.expand_overrides if name == "evaluate" else None
+        command_line.validate_command_line(arguments, name, lambda config: None, expand)
     else:
         parse_with(import_module(f"digitnet.{name}").main, arguments, monkeypatch)
-
-
-def expansion_of(name: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], list[str]]:
-    """Return what a Hydra command does to its overrides before they are composed."""
-    calls: list[Callable[[list[str]], list[str]]] = []
-
-    def keep_expansion(config_name: str, job: Any, validate: Any, expand_overrides: Any = list, **_: Any) -> None:
-        calls.append(expand_overrides)
-
-    monkeypatch.setattr(hydra_app, "run_hydra_app", keep_expansion)
-    import_module(f"digitnet.{name}").main()
-    return calls[0]
 
 
 def check_script(script: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

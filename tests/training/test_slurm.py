@@ -79,7 +79,7 @@ def test_sigusr1_saves_the_run_like_sigterm(trained_once: Path, tmp_path: Path) 
     send = "trainer.callbacks=[{_target_: tests.training.test_slurm.SendUsr1}]"
     stopped = spawn(
         "digitnet.train", *FAST, "test=false", send, "hydra.run.dir=out", folder=tmp_path,
-        PYTHONPATH=os.getcwd(), **SLURM_JOB,
+        PYTHONPATH=str(Path.cwd()), **SLURM_JOB,
     )  # fmt: skip
     assert stopped.status == 128 + signal.SIGUSR1, stopped.err
     assert "resume=out continues the run" in stopped.err

@@ -109,6 +109,8 @@ def check(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             check_digitnet(script.removeprefix("digitnet-"), arguments, monkeypatch)
         case ["python", "-m", module, *arguments] if module.startswith("digitnet."):
             check_digitnet(module.removeprefix("digitnet."), arguments, monkeypatch)
+        case ["python", "-m", module, *arguments] if module.startswith("tools."):
+            check_script(f"{module.replace('.', '/')}.py", arguments, monkeypatch)
         case ["python", "-m", "pytest", *arguments] | ["pytest", *arguments]:
             check_pytest(arguments)
         case ["python" | "python3", "-m", "venv", _] | ["source", ".venv/bin/activate"] | ["uv", "venv"]:

@@ -6,21 +6,22 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch.nn
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
 from lightning.fabric.plugins import ClusterEnvironment
-from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import LambdaCallback, TQDMProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 from digitnet.checkpoints.lightning_io import AtomicCheckpointIO
 from digitnet.data import Augmentation, MNISTDataModule
 from digitnet.errors import UsageError
-from digitnet.models import DigitClassifier
+from digitnet.models import DigitClassifier, Distillation
 from digitnet.training.callbacks import EpochLog, GracefulStop, RunCheckpoint, RunLength, TensorBoardReport
 from digitnet.training.run_dir import metrics_csv
 
@@ -60,7 +61,7 @@ def build_run(config: DictConfig) -> Run:
     distillation = instantiate(config.distillation, "distillation") if config.get("distillation") else None
     # The seed is set after the teachers were built, so that they do not change the initial weights of the student.
     L.seed_everything(config.seed, verbose=False)
-    model = instantiate(config.model, "model", distillation=distillation)
+    model = _build_model(config.model, distillation)
     hparams = collect_hparams(config, model, data)
     epoch_log = EpochLog(metrics_csv(run_dir))
     run_checkpoint = RunCheckpoint(run_dir, epoch_log)
@@ -74,6 +75,14 @@ def build_run(config: DictConfig) -> Run:
         *_optional_callbacks(config),
     ]
     return Run(data, model, build_trainer(config.trainer, callbacks), epoch_log, hparams)
+
+
+def _build_model(config: DictConfig, distillation: Distillation | None) -> DigitClassifier:
+    """Build the model. Hydra would convert a dataclass among the arguments to a config, so it is passed afterwards."""
+    if distillation is None:
+        return cast(DigitClassifier, instantiate(config, "model"))
+    partial = instantiate(config, "model", _partial_=True)
+    return cast(DigitClassifier, partial(distillation=distillation))
 
 
 def _optional_callbacks(config: DictConfig) -> list[L.Callback]:

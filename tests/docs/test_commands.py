@@ -73,8 +73,8 @@ def check_digitnet(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPa
 
 def check_script(script: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Parse the options of a script of the repository."""
-    monkeypatch.syspath_prepend((ROOT / script).parent)
-    monkeypatch.syspath_prepend(ROOT)
+    folder = (ROOT / script).parent
+    monkeypatch.syspath_prepend(folder.parent if folder.name == "tools" else folder)
     parse_with(lambda: runpy.run_path(str(ROOT / script), run_name="__main__"), arguments, monkeypatch)
 
 
@@ -113,11 +113,13 @@ def check(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             check_script(f"{module.replace('.', '/')}.py", arguments, monkeypatch)
         case ["python", "-m", "pytest", *arguments] | ["pytest", *arguments]:
             check_pytest(arguments)
+        case ["python", "-m", module, *arguments] if module.startswith("tools."):
+            check_script(f"{module.replace('.', '/')}.py", arguments, monkeypatch)
         case ["python" | "python3", "-m", "venv", _] | ["source", ".venv/bin/activate"] | ["uv", "venv"]:
             pass
         case ["python", "-c", code]:
             compile(code, "command", "exec")
-        case ["python", script, *arguments]:
+        case ["python", script, *arguments] if not script.startswith(("-", "tools/")):
             check_script(script, arguments, monkeypatch)
         case ["uv", "pip", "install", *arguments] | ["pip" | "keras/bin/pip", "install", *arguments]:
             check_pip(arguments)

@@ -109,3 +109,12 @@ def test_the_network_and_the_callback_of_the_extending_page_train(
     assert done.status == 0, done.err
     assert "validation accuracy" in done.out
     assert (folder / "out/checkpoints/best.ckpt").is_file()
+
+
+def test_ci_runs_the_commands_of_the_gate() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    (targets,) = re.findall(r"^check: (.*?) +##", makefile, re.MULTILINE)
+    steps = [re.search(rf"^{target}:.*\n\t(.*)", makefile, re.MULTILINE) for target in targets.split()]
+    commands = [step[1] for step in steps if step]
+    assert len(commands) == len(targets.split()) > 5
+    assert [line for line in (ROOT / ".ci/run").read_text().splitlines() if line in commands] == commands

@@ -13,23 +13,23 @@ from tests.conftest import Run
 PNG = b"\x89PNG"
 
 
-def test_it_prints_a_table_with_every_digit(run: Run, trained: Path) -> None:
-    done = run(evaluate, "model=out")
-    assert done.status == 0, done.err
-    assert "10,000 test images" in done.out
-    assert "test/acc/9" in done.out
-    assert "Tip" not in done.out + done.err
+def test_it_prints_a_table_with_every_digit(run: Run, trained_run: Path) -> None:
+    result = run(evaluate, "model=out")
+    assert result.status == 0, result.err
+    assert "10,000 test images" in result.out
+    assert "test/acc/9" in result.out
+    assert "Tip" not in result.out + result.err
 
 
-def test_it_writes_json_where_it_is_told(run: Run, trained: Path) -> None:
+def test_it_writes_json_where_it_is_told(run: Run, trained_run: Path) -> None:
     assert run(evaluate, "model=out", "json_path=sub/scores.json").status == 0
-    scores = json.loads((trained.parent / "sub" / "scores.json").read_text())
+    scores = json.loads((trained_run.parent / "sub" / "scores.json").read_text())
     counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     by_digit = sum(scores[f"test/acc/{digit}"] * count for digit, count in enumerate(counts))
     assert by_digit == pytest.approx(scores["test/acc"] * 10_000)
 
 
-def test_it_takes_a_checkpoint_as_well_as_a_folder(run: Run, trained: Path) -> None:
+def test_it_takes_a_checkpoint_as_well_as_a_folder(run: Run, trained_run: Path) -> None:
     folder, best, last = (
         json.loads(run(evaluate, f"model={path}", "json_path=-").out)
         for path in ("out", "out/checkpoints/best.ckpt", "out/checkpoints/last.ckpt")
@@ -38,43 +38,43 @@ def test_it_takes_a_checkpoint_as_well_as_a_folder(run: Run, trained: Path) -> N
     assert folder["checkpoints"] == best["checkpoints"] != last["checkpoints"]
 
 
-def test_a_shipped_model_goes_by_its_name_and_a_run_of_that_name_by_its_path(run: Run, trained: Path) -> None:
-    trained.rename(trained.with_name("mlp"))
+def test_a_shipped_model_goes_by_its_name_and_a_run_of_that_name_by_its_path(run: Run, trained_run: Path) -> None:
+    trained_run.rename(trained_run.with_name("mlp"))
     shipped, own = (json.loads(run(evaluate, f"model={name}", "json_path=-").out) for name in ("mlp", "./mlp"))
     assert shipped["checkpoints"] != own["checkpoints"] == ["mlp/checkpoints/best.ckpt"]
-    sweep = trained.with_name("cnn")
-    copytree(trained.with_name("mlp"), sweep / "0")
+    sweep = trained_run.with_name("cnn")
+    copytree(trained_run.with_name("mlp"), sweep / "0")
     assert json.loads(run(evaluate, "model=cnn", "json_path=-").out)["test/acc"] > 0.99
 
 
-def test_null_is_the_default_and_no_name_of_a_file(run: Run, trained: Path) -> None:
+def test_null_is_the_default_and_no_name_of_a_file(run: Run, trained_run: Path) -> None:
     assert run(evaluate, "model=out", "json_path=null", "plots_dir=null", "data.root=null").status == 0
-    assert not (trained.parent / "null").exists()
-    done = run(evaluate, "model=null")
-    assert (done.status, done.out) == (2, "")
-    assert done.err == "digitnet: error: model=null: must be a run folder, a checkpoint, cnn or mlp\n"
+    assert not (trained_run.parent / "null").exists()
+    result = run(evaluate, "model=null")
+    assert (result.status, result.out) == (2, "")
+    assert result.err == "digitnet: error: model=null: must be a run folder, a checkpoint, cnn or mlp\n"
 
 
 @pytest.mark.parametrize("name", ["a=b", "two words", "x, y", "it's", "[z]", "ünï"])
-def test_a_path_may_hold_any_character(name: str, run: Run, trained: Path) -> None:
-    trained.rename(trained.with_name(name))
-    done = run(evaluate, f"model={name}", "json_path=-")
-    assert done.status == 0, done.err
-    assert json.loads(done.out)["checkpoints"] == [f"{name}/checkpoints/best.ckpt"]
+def test_a_path_may_hold_any_character(name: str, run: Run, trained_run: Path) -> None:
+    trained_run.rename(trained_run.with_name(name))
+    result = run(evaluate, f"model={name}", "json_path=-")
+    assert result.status == 0, result.err
+    assert json.loads(result.out)["checkpoints"] == [f"{name}/checkpoints/best.ckpt"]
 
 
-def test_it_draws_curves_and_samples_on_request(run: Run, trained: Path) -> None:
+def test_it_draws_curves_and_samples_on_request(run: Run, trained_run: Path) -> None:
     assert run(evaluate, "model=out", "plots_dir=pictures").status == 0
     for name in ("curves.png", "samples.png"):
-        content = (trained.parent / "pictures" / name).read_bytes()
+        content = (trained_run.parent / "pictures" / name).read_bytes()
         assert content.startswith(PNG)
         assert len(content) > 5000
 
 
-def test_it_leaves_nothing_behind(run: Run, trained: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in trained.parent.rglob("*")}
+def test_it_leaves_nothing_behind(run: Run, trained_run: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in trained_run.parent.rglob("*")}
     run(evaluate, "model=out")
-    assert {path: path.stat().st_mtime_ns for path in trained.parent.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in trained_run.parent.rglob("*")} == before
 
 
 @pytest.mark.parametrize(
@@ -95,19 +95,19 @@ def test_it_leaves_nothing_behind(run: Run, trained: Path) -> None:
         ("", "run"),
     ],
 )
-def test_wrong_input_gets_one_line(override: str, answer: str, run: Run, trained: Path) -> None:
-    folder = trained.parent
-    good = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
+def test_wrong_input_gets_one_line(override: str, answer: str, run: Run, trained_run: Path) -> None:
+    folder = trained_run.parent
+    good = torch.load(trained_run / "checkpoints" / "best.ckpt", weights_only=True)
     (folder / "text.ckpt").write_text("hello")
     (folder / "empty.ckpt").write_bytes(b"")
     torch.save({"state_dict": {}}, folder / "foreign.ckpt")
     torch.save(good | {"digitnet_model": "Transformer"}, folder / "stranger.ckpt")
     torch.save(good | {"hyper_parameters": {"hidden": [3]}}, folder / "misfit.ckpt")
-    (folder / "short.ckpt").write_bytes((trained / "checkpoints" / "best.ckpt").read_bytes()[:-500])
-    done = run(evaluate, *override.split())
-    assert done.status == 2
-    assert done.err.count("\n") == 1, done.err
-    assert answer in done.err
+    (folder / "short.ckpt").write_bytes((trained_run / "checkpoints" / "best.ckpt").read_bytes()[:-500])
+    result = run(evaluate, *override.split())
+    assert result.status == 2
+    assert result.err.count("\n") == 1, result.err
+    assert answer in result.err
 
 
 class Gadget:
@@ -127,17 +127,17 @@ def test_a_checkpoint_runs_no_code(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "sentinel").exists(), "the gadget works, or this test shows nothing"
 
 
-def test_the_runs_of_a_sweep_are_scored_together(run: Run, trained: Path) -> None:
+def test_the_runs_of_a_sweep_are_scored_together(run: Run, trained_run: Path) -> None:
     """Two copies of one run agree with themselves: the ensemble scores what the run does."""
     for name in ("0", "1"):
-        copytree(trained, trained.parent / "sweep" / name)
+        copytree(trained_run, trained_run.parent / "sweep" / name)
     alone, together = (json.loads(run(evaluate, f"model={path}", "json_path=-").out) for path in ("out", "sweep"))
     assert len(together["checkpoints"]) == 2
     assert together["test/acc"] == alone["test/acc"]
     assert together["test/loss"] == pytest.approx(alone["test/loss"], abs=1e-6)
 
 
-def test_shifts_out_of_range_are_refused(run: Run, trained: Path) -> None:
-    done = run(evaluate, "model=out", "tta=9")
-    assert done.status == 2
-    assert "tta=9: must be from 0 to 4 pixels" in done.err
+def test_shifts_out_of_range_are_refused(run: Run, trained_run: Path) -> None:
+    result = run(evaluate, "model=out", "tta=9")
+    assert result.status == 2
+    assert "tta=9: must be from 0 to 4 pixels" in result.err

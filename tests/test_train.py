@@ -11,7 +11,7 @@ from digitnet import evaluate, train
 from digitnet.training import run_dir
 from digitnet.training.callbacks import EpochLog, run_checkpoint
 from tests.conftest import FAST, SLIM, Run, spawn
-from tests.faults.child import Forks
+from tests.faults.child import ForkServer
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -28,16 +28,16 @@ def files(folder: Path) -> set[str]:
 
 
 def test_a_run_leaves_its_folder_and_says_where(run: Run, tmp_path: Path) -> None:
-    done = run(train, *FAST, "hydra.run.dir=out")
-    assert done.status == 0, done.err
+    result = run(train, *FAST, "hydra.run.dir=out")
+    assert result.status == 0, result.err
     out = tmp_path / "out"
     names = {"metrics.json", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt", ".hydra/config.yaml"}
     assert names <= files(out)
     assert any("tfevents" in name for name in files(out))
     assert not [name for name in files(out) if ".tmp" in name or name.endswith(".log")]
-    assert "tensorboard --logdir out\n" in done.out
-    assert "epoch 1/2" in done.out
-    assert "net.1" in done.out, "the layer table of the architecture"
+    assert "tensorboard --logdir out\n" in result.out
+    assert "epoch 1/2" in result.out
+    assert "net.1" in result.out, "the layer table of the architecture"
 
 
 def test_metrics_json_holds_the_outcome(run: Run, tmp_path: Path) -> None:
@@ -55,9 +55,9 @@ def test_metrics_json_holds_the_outcome(run: Run, tmp_path: Path) -> None:
 def test_evaluate_gives_the_same_figures_to_the_last_digit(run: Run, tmp_path: Path) -> None:
     run(train, *SLIM, "debug=fast", "trainer.limit_test_batches=1.0", "hydra.run.dir=out")
     before = files(tmp_path)
-    done = run(evaluate, "model=out", "json_path=-")
-    assert done.status == 0, done.err
-    trained, evaluated = json.loads((tmp_path / "out" / "metrics.json").read_text()), json.loads(done.out)
+    result = run(evaluate, "model=out", "json_path=-")
+    assert result.status == 0, result.err
+    trained, evaluated = json.loads((tmp_path / "out" / "metrics.json").read_text()), json.loads(result.out)
     figures = [name for name in trained if name.startswith("test/") and name != "test/seconds"]
     assert len(figures) == 12
     assert {name: trained[name] for name in figures} == {name: evaluated[name] for name in figures}
@@ -89,8 +89,8 @@ def test_an_epoch_that_was_not_validated_is_not_best(run: Run, tmp_path: Path) -
 
 
 def test_without_validation_the_last_epoch_is_best_and_there_are_no_val_keys(run: Run, tmp_path: Path) -> None:
-    done = run(train, *FAST, "data.val_size=0", "hydra.run.dir=out")
-    assert done.status == 0, done.err
+    result = run(train, *FAST, "data.val_size=0", "hydra.run.dir=out")
+    assert result.status == 0, result.err
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert "test/acc" in metrics
     assert not [name for name in metrics if name.startswith("val/")]
@@ -105,8 +105,8 @@ def test_the_test_set_can_be_left_alone(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_sweep_leaves_the_test_set_alone_unless_asked(run: Run, tmp_path: Path) -> None:
-    done = run(train, "-m", *FAST, "seed=1,2", "hydra.sweep.dir=sweep")
-    assert done.status == 0, done.err
+    result = run(train, "-m", *FAST, "seed=1,2", "hydra.sweep.dir=sweep")
+    assert result.status == 0, result.err
     outcomes = [json.loads((tmp_path / "sweep" / str(job) / "metrics.json").read_text()) for job in (0, 1)]
     assert [outcome["seed"] for outcome in outcomes] == [1, 2]
     assert not [name for outcome in outcomes for name in outcome if name.startswith("test/")]
@@ -141,8 +141,8 @@ def test_a_run_cut_off_between_epochs_goes_on_as_if_it_had_not_been(run: Run, tm
         run(train, *options, stop, "hydra.run.dir=cut")
     assert len(run_dir.read_metrics_csv(tmp_path / "cut" / "metrics.csv")) == 2
     halfway = weights(tmp_path / "cut" / "checkpoints" / "last.ckpt")
-    done = run(train, "resume=cut", "trainer.callbacks=null")
-    assert done.status == 0, done.err
+    result = run(train, "resume=cut", "trainer.callbacks=null")
+    assert result.status == 0, result.err
     assert same(tmp_path / "whole" / "checkpoints" / "last.ckpt", tmp_path / "cut" / "checkpoints" / "last.ckpt")
     curve = EventAccumulator(str(tmp_path / "cut")).Reload()
     assert [point.step for point in curve.Scalars("lr")] == list(range(1, 25)), "each step once in one curve"
@@ -174,14 +174,14 @@ class Stop(__import__("lightning").Callback):
             raise RuntimeError("power cut")
 
 
-def test_a_run_is_never_written_over(trained: Path, run: Run) -> None:
-    before = {name: (trained / name).read_bytes() for name in ("metrics.json", "checkpoints/last.ckpt")}
-    done = run(train, *FAST, "hydra.run.dir=out")
-    assert done.status == 2
-    assert "resume=out" in done.err
+def test_a_run_is_never_written_over(trained_run: Path, run: Run) -> None:
+    before = {name: (trained_run / name).read_bytes() for name in ("metrics.json", "checkpoints/last.ckpt")}
+    result = run(train, *FAST, "hydra.run.dir=out")
+    assert result.status == 2
+    assert "resume=out" in result.err
     run(train, "-m", *FAST, "seed=1,2", "hydra.sweep.dir=sweep")
     assert run(train, "-m", *FAST, "seed=3,4", "hydra.sweep.dir=sweep").status == 2
-    assert before == {name: (trained / name).read_bytes() for name in before}
+    assert before == {name: (trained_run / name).read_bytes() for name in before}
 
 
 def test_the_folder_that_was_checked_is_the_one_that_is_filled(run: Run, tmp_path: Path) -> None:
@@ -192,16 +192,16 @@ def test_the_folder_that_was_checked_is_the_one_that_is_filled(run: Run, tmp_pat
 
 
 def test_to_look_at_a_config_makes_nothing(run: Run, tmp_path: Path) -> None:
-    done = run(train, "--cfg", "job", "optimizer.lr=0.25")
-    assert done.status == 0, done.err
-    assert "lr: 0.25" in done.out
+    result = run(train, "--cfg", "job", "optimizer.lr=0.25")
+    assert result.status == 0, result.err
+    assert "lr: 0.25" in result.out
     assert files(tmp_path) == set()
 
 
 @pytest.mark.parametrize("model", ["mlp", pytest.param("cnn", marks=pytest.mark.slow)])
 def test_one_batch_is_learnt_by_heart(model: str, run: Run, tmp_path: Path) -> None:
-    done = run(train, f"model={model}", "debug=overfit", "hydra.run.dir=out")
-    assert done.status == 0, done.err
+    result = run(train, f"model={model}", "debug=overfit", "hydra.run.dir=out")
+    assert result.status == 0, result.err
     last = run_dir.read_metrics_csv(tmp_path / "out" / "metrics.csv")[-1]
     assert last["train/acc"] == 1
     assert last["train/loss"] < 0.01
@@ -244,8 +244,8 @@ def test_an_own_model_and_config_come_from_outside(run: Run, tmp_path: Path) -> 
     (tmp_path / "mine" / "model" / "linear.yaml").write_text(
         "# @package _global_\nmodel:\n  _target_: tests.models.test_classifier.Linear\ntrainer:\n  max_epochs: 2\n"
     )
-    done = run(train, "--config-dir=mine", "model=linear", "debug=fast", "model.bias=false", "hydra.run.dir=out")
-    assert done.status == 0, done.err
+    result = run(train, "--config-dir=mine", "model=linear", "debug=fast", "model.bias=false", "hydra.run.dir=out")
+    assert result.status == 0, result.err
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["parameters"] == 7840
 
 
@@ -290,13 +290,13 @@ def test_wrong_input_gets_one_line_and_leaves_nothing(override: str, run: Run, t
     if torch.cuda.is_available() and "gpu" in override:
         pytest.skip("this machine has a GPU")
     (tmp_path / "file").write_text("")
-    done = run(train, override)
-    assert done.status == 2
-    assert done.out == ""
-    assert done.err.count("\n") == 1, done.err
-    assert done.err.startswith("digitnet: error: ")
-    assert WRONG[override] in done.err
-    assert "Traceback" not in done.err
+    result = run(train, override)
+    assert result.status == 2
+    assert result.out == ""
+    assert result.err.count("\n") == 1, result.err
+    assert result.err.startswith("digitnet: error: ")
+    assert WRONG[override] in result.err
+    assert "Traceback" not in result.err
     assert files(tmp_path) == {"file"}
 
 
@@ -313,51 +313,51 @@ def test_a_damaged_copy_of_the_data_is_refused_before_anything_is_made(run: Run,
     content = bytearray((raw / "t10k-labels-idx1-ubyte").read_bytes())
     content[5000] ^= 1
     (raw / "t10k-labels-idx1-ubyte").write_bytes(content)
-    done = run(train, f"data.root={tmp_path / 'own'}", *FAST)
-    assert done.status == 2
-    assert "t10k-labels-idx1-ubyte is damaged" in done.err
+    result = run(train, f"data.root={tmp_path / 'own'}", *FAST)
+    assert result.status == 2
+    assert "t10k-labels-idx1-ubyte is damaged" in result.err
     assert files(tmp_path) == before
 
 
-def test_a_damaged_checkpoint_is_not_resumed(trained: Path, run: Run) -> None:
-    last = trained / "checkpoints" / "last.ckpt"
+def test_a_damaged_checkpoint_is_not_resumed(trained_run: Path, run: Run) -> None:
+    last = trained_run / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:5000])
-    done = run(train, "resume=out", "trainer.max_epochs=3")
-    assert done.status == 2
-    assert "last.ckpt: not a whole checkpoint" in done.err
+    result = run(train, "resume=out", "trainer.max_epochs=3")
+    assert result.status == 2
+    assert "last.ckpt: not a whole checkpoint" in result.err
 
 
 def test_a_glob_sweeps_over_configs(run: Run, tmp_path: Path) -> None:
-    done = run(train, "-m", "experiment=glob(baseline_cnn_d*)", "debug=fast", "hydra.sweep.dir=sweep")
-    assert done.status == 0, done.err
+    result = run(train, "-m", "experiment=glob(baseline_cnn_d*)", "debug=fast", "hydra.sweep.dir=sweep")
+    assert result.status == 0, result.err
     assert len(list((tmp_path / "sweep").glob("*/metrics.json"))) == 2
 
 
 def test_all_jobs_of_a_sweep_are_checked_before_the_first_starts(run: Run, tmp_path: Path) -> None:
-    done = run(train, "-m", *FAST, "optimizer.lr=1e-3,abc")
-    assert done.status == 2
-    assert "optimizer.lr=abc" in done.err
+    result = run(train, "-m", *FAST, "optimizer.lr=1e-3,abc")
+    assert result.status == 2
+    assert "optimizer.lr=abc" in result.err
     assert files(tmp_path) == set()
 
 
 def test_the_traceback_is_there_for_who_asks(run: Run) -> None:
-    done = run(train, "data.batch_size=0", HYDRA_FULL_ERROR="1")
-    assert done.status == 2
-    assert "Traceback" in done.err
+    result = run(train, "data.batch_size=0", HYDRA_FULL_ERROR="1")
+    assert result.status == 2
+    assert "Traceback" in result.err
 
 
 def test_help_is_there_for_a_real_process(tmp_path: Path) -> None:
-    done = spawn("digitnet.train", "--help", folder=tmp_path)
-    assert done.status == 0
-    assert "model: cnn, mlp" in done.out
+    result = spawn("digitnet.train", "--help", folder=tmp_path)
+    assert result.status == 0
+    assert "model: cnn, mlp" in result.out
     assert files(tmp_path) == set()
 
 
-def test_a_failure_of_the_run_itself_is_status_1(forks: Forks, tmp_path: Path) -> None:
+def test_a_failure_of_the_run_itself_is_status_1(fork_server: ForkServer, tmp_path: Path) -> None:
     stop = "trainer.callbacks=[{_target_: tests.test_train.Stop}]"
-    done = forks.run("train", *FAST, "trainer.max_epochs=4", stop, folder=tmp_path)
-    assert done.status == 1
-    assert "power cut" in done.err
+    result = fork_server.run("train", *FAST, "trainer.max_epochs=4", stop, folder=tmp_path)
+    assert result.status == 1
+    assert "power cut" in result.err
 
 
 def test_without_the_check_wrong_input_would_make_a_folder(

@@ -20,8 +20,8 @@ import torch
 import digitnet
 from digitnet.checkpoints import checkpoint_format, pretrained
 from digitnet.errors import UsageError
-from tests.faults.child import TINY, Ended, Forks, Sabotage
-from tests.faults.conftest import Stopped, stop_at, trials
+from tests.faults.child import TINY, CompletedRun, FaultInjection, ForkServer
+from tests.faults.conftest import RunStoppedAt, stop_after_step, trials
 
 SENTINEL = "touch sentinel"
 
@@ -36,7 +36,7 @@ class Calls:
         return self.call
 
 
-def torch_saved(content: Any) -> bytes:
+def to_checkpoint_bytes(content: Any) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return checkpoint_format.append_checksum(buffer.getvalue())
@@ -66,10 +66,10 @@ def inflating(good: bytes) -> bytes:
 def claiming(good: dict[str, Any]) -> bytes:
     """One number, said to be a matrix of four terabytes."""
     huge = torch.zeros(1).expand(10**6, 10**6)
-    return torch_saved(good | {"state_dict": good["state_dict"] | {"net.0.weight": huge}})
+    return to_checkpoint_bytes(good | {"state_dict": good["state_dict"] | {"net.0.weight": huge}})
 
 
-GADGETS: dict[str, Callable[[dict[str, Any]], Any]] = {
+MALICIOUS_CHECKPOINTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "os.system": lambda good: good | {"x": Calls(os.system, SENTINEL)},
     "eval": lambda good: good | {"x": Calls(builtins.eval, f"__import__('os').system('{SENTINEL}')")},
     "exec": lambda good: good | {"x": Calls(builtins.exec, f"import os; os.system('{SENTINEL}')")},
@@ -82,71 +82,71 @@ GADGETS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "_class_path": lambda good: good | {"hyper_parameters": {"_class_path": "os.system", "init_args": SENTINEL}},
     "many neurons": lambda good: good | {"hyper_parameters": good["hyper_parameters"] | {"channels": [10**7, 10**7]}},
     "legacy tar": lambda good: legacy_tar(Calls(os.system, SENTINEL)),
-    "zip bomb": lambda good: inflating(torch_saved(good)),
+    "zip bomb": lambda good: inflating(to_checkpoint_bytes(good)),
     "claimed memory": claiming,
 }
 
 
 @pytest.fixture(scope="module")
-def good(stopped_once: Stopped) -> Path:
+def good(shared_stopped_run: RunStoppedAt) -> Path:
     """A run stopped on its way, so that every command has something to do with it."""
-    return stopped_once(11)
+    return shared_stopped_run(11)
 
 
-def load(path: Path, forks: Forks) -> Ended:
+def load(path: Path, fork_server: ForkServer) -> CompletedRun:
     os.chdir(path.parent)
     with pytest.raises(UsageError) as error:
         digitnet.load(path)
-    return Ended(2, "", f"{error.value}\n", 0)
+    return CompletedRun(2, "", f"{error.value}\n", 0)
 
 
-def evaluate(path: Path, forks: Forks) -> Ended:
-    return forks.run("evaluate", f"model={path}", folder=path.parent)
+def evaluate(path: Path, fork_server: ForkServer) -> CompletedRun:
+    return fork_server.run("evaluate", f"model={path}", folder=path.parent)
 
 
-def evaluate_sweep(path: Path, forks: Forks) -> Ended:
+def evaluate_sweep(path: Path, fork_server: ForkServer) -> CompletedRun:
     job = path.parent / "sweep" / "0" / "checkpoints"
     job.mkdir(parents=True)
     (job / "best.ckpt").write_bytes(path.read_bytes())
-    return forks.run("evaluate", "model=sweep", folder=path.parent)
+    return fork_server.run("evaluate", "model=sweep", folder=path.parent)
 
 
-def resume(path: Path, forks: Forks) -> Ended:
+def resume(path: Path, fork_server: ForkServer) -> CompletedRun:
     """Of a run that is right in all but its last.ckpt."""
     last = path.parent / "run" / "checkpoints" / "last.ckpt"
-    forks.run("train", *TINY, "hydra.run.dir=run", folder=path.parent, sabotages=[stop_at(1)])
+    fork_server.run("train", *TINY, "hydra.run.dir=run", folder=path.parent, faults=[stop_after_step(1)])
     last.write_bytes(path.read_bytes())
-    done = forks.run("train", "resume=run", folder=path.parent)
-    assert "last.ckpt: " in done.err or "its checkpoint is of" in done.err
-    return done
+    result = fork_server.run("train", "resume=run", folder=path.parent)
+    assert "last.ckpt: " in result.err or "its checkpoint is of" in result.err
+    return result
 
 
-def teach(path: Path, forks: Forks) -> Ended:
+def teach(path: Path, fork_server: ForkServer) -> CompletedRun:
     options = ("distillation=cnn", f"distillation.teacher.model='{path}'", "hydra.run.dir=new")
-    return forks.run("train", *TINY, *options, folder=path.parent)
+    return fork_server.run("train", *TINY, *options, folder=path.parent)
 
 
 ENTRIES = {"load": load, "evaluate": evaluate, "evaluate a sweep": evaluate_sweep, "resume": resume, "teacher": teach}
-CASES = [(gadget, entry) for gadget in GADGETS for entry in ENTRIES]
+CASES = [(gadget, entry) for gadget in MALICIOUS_CHECKPOINTS for entry in ENTRIES]
 
 
 @pytest.mark.parametrize(("gadget", "entry"), trials(CASES, fast=[case for case in CASES if case[1] == "load"]))
 def test_no_command_runs_or_builds_what_a_file_asks_for(
-    gadget: str, entry: str, good: Path, forks: Forks, tmp_path: Path
+    gadget: str, entry: str, good: Path, fork_server: ForkServer, tmp_path: Path
 ) -> None:
-    made = GADGETS[gadget](checkpoint_format.load_checkpoint(good / "checkpoints" / "best.ckpt"))
+    made = MALICIOUS_CHECKPOINTS[gadget](checkpoint_format.load_checkpoint(good / "checkpoints" / "best.ckpt"))
     path = tmp_path / "evil.ckpt"
-    path.write_bytes(made if isinstance(made, bytes) else torch_saved(made))
-    done = ENTRIES[entry](path, forks)
-    assert done.status == 2, done.err
-    assert done.err.count("\n") == 1, done.err
+    path.write_bytes(made if isinstance(made, bytes) else to_checkpoint_bytes(made))
+    result = ENTRIES[entry](path, fork_server)
+    assert result.status == 2, result.err
+    assert result.err.count("\n") == 1, result.err
     assert not (tmp_path / "sentinel").exists()
 
 
 @pytest.mark.parametrize("gadget", ["os.system", "eval", "exec"])
 def test_the_gadgets_work_on_those_who_trust(gadget: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.load(io.BytesIO(torch_saved(GADGETS[gadget]({}))), weights_only=False)
+    torch.load(io.BytesIO(to_checkpoint_bytes(MALICIOUS_CHECKPOINTS[gadget]({}))), weights_only=False)
     assert (tmp_path / "sentinel").exists()
 
 
@@ -250,7 +250,7 @@ def test_what_zipfile_and_torch_would_read_differently_is_refused(disguise: str,
 @pytest.mark.parametrize("weights", [{}, None, {"net.0.weight": "no tensor"}])
 def test_a_sealed_file_that_holds_no_network_is_refused(weights: Any, good: Path, tmp_path: Path) -> None:
     content = checkpoint_format.load_checkpoint(good / "checkpoints" / "best.ckpt") | {"state_dict": weights}
-    (tmp_path / "empty.ckpt").write_bytes(torch_saved(content))
+    (tmp_path / "empty.ckpt").write_bytes(to_checkpoint_bytes(content))
     with pytest.raises(UsageError):
         digitnet.load(tmp_path / "empty.ckpt")
 
@@ -287,7 +287,7 @@ def test_every_checkpoint_opens_with_plain_torch_and_no_list_of_exceptions(good:
 def test_weights_that_are_no_numbers_are_refused(good: Path, tmp_path: Path) -> None:
     content = checkpoint_format.load_checkpoint(good / "checkpoints" / "best.ckpt")
     content["state_dict"]["net.0.weight"][0] = torch.nan
-    (tmp_path / "nan.ckpt").write_bytes(torch_saved(content))
+    (tmp_path / "nan.ckpt").write_bytes(to_checkpoint_bytes(content))
     with pytest.raises(UsageError, match="not finite"):
         digitnet.load(tmp_path / "nan.ckpt")
 
@@ -304,11 +304,13 @@ EVIL_CONFIGS = {
 
 
 @pytest.mark.parametrize("line", EVIL_CONFIGS)
-def test_a_config_builds_parts_of_an_experiment_and_nothing_else(line: str, forks: Forks, tmp_path: Path) -> None:
+def test_a_config_builds_parts_of_an_experiment_and_nothing_else(
+    line: str, fork_server: ForkServer, tmp_path: Path
+) -> None:
     extra = ("distillation=cnn",) if line.startswith("distillation") else ()
-    done = forks.run("train", *TINY, *extra, line, folder=tmp_path)
-    assert done.status == 2, done.err
-    assert EVIL_CONFIGS[line] in done.err
+    result = fork_server.run("train", *TINY, *extra, line, folder=tmp_path)
+    assert result.status == 2, result.err
+    assert EVIL_CONFIGS[line] in result.err
 
 
 HUB = (
@@ -317,25 +319,25 @@ HUB = (
 )
 
 
-def test_a_strangers_run_cannot_reach_code_through_a_part_of_ours(forks: Forks, tmp_path: Path) -> None:
+def test_a_strangers_run_cannot_reach_code_through_a_part_of_ours(fork_server: ForkServer, tmp_path: Path) -> None:
     (tmp_path / "hub").mkdir()
     (tmp_path / "hub" / "hubconf.py").write_text("open('sentinel', 'w')")
     (tmp_path / "run" / ".hydra").mkdir(parents=True)
     (tmp_path / "run" / ".hydra" / "overrides.yaml").write_text(f"- '{HUB}'")
-    done = forks.run("train", "resume=run", folder=tmp_path)
-    assert done.status == 2, done.err
-    assert "torch.hub.load" in done.err
+    result = fork_server.run("train", "resume=run", folder=tmp_path)
+    assert result.status == 2, result.err
+    assert "torch.hub.load" in result.err
     assert not (tmp_path / "sentinel").exists()
 
 
 @pytest.mark.parametrize("line", ["model._target_=evil.Net", "hydra.sweeper._target_=evil.Net", "~hydra", "[a"])
-def test_a_strangers_run_cannot_name_code_to_import(line: str, forks: Forks, tmp_path: Path) -> None:
+def test_a_strangers_run_cannot_name_code_to_import(line: str, fork_server: ForkServer, tmp_path: Path) -> None:
     (tmp_path / "evil.py").write_text("open('sentinel', 'w')")
     (tmp_path / "run" / ".hydra").mkdir(parents=True)
     (tmp_path / "run" / ".hydra" / "overrides.yaml").write_text(f"- {line}")
-    on_path = Sabotage("digitnet.cli.hydra_app:run_hydra_app", 0, Insert(str(tmp_path)))
-    done = forks.run("train", "resume=run", folder=tmp_path, sabotages=[on_path])
-    assert done.status == 2, done.err
+    on_path = FaultInjection("digitnet.cli.hydra_app:run_hydra_app", 0, Insert(str(tmp_path)))
+    result = fork_server.run("train", "resume=run", folder=tmp_path, faults=[on_path])
+    assert result.status == 2, result.err
     assert not (tmp_path / "sentinel").exists()
 
 

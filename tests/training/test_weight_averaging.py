@@ -16,8 +16,8 @@ SMALL = (
 
 
 def test_weights_and_batch_norm_figures_are_averaged(run: Run, tmp_path: Path) -> None:
-    done = run(train, *SMALL, "hydra.run.dir=out")
-    assert done.status == 0, done.err
+    result = run(train, *SMALL, "hydra.run.dir=out")
+    assert result.status == 0, result.err
     checkpoint = checkpoint_format.load_checkpoint(tmp_path / "out" / "checkpoints" / "last.ckpt")
     average, current = checkpoint["state_dict"], checkpoint["current_model_state"]
     assert not any(torch.equal(average[name], current[name]) for name in ("net.0.weight", "net.1.running_mean"))

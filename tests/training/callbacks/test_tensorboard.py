@@ -17,14 +17,14 @@ HPARAMS = "_hparams_/session_start_info"
 
 
 @pytest.fixture(scope="module")
-def events(trained_once: Path) -> EventAccumulator:
-    accumulator = EventAccumulator(str(trained_once), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
+def events(shared_trained_run: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(shared_trained_run), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
     accumulator.Reload()
     return accumulator
 
 
-def test_the_curves_are_those_of_metrics_csv(events: EventAccumulator, trained_once: Path) -> None:
-    rows = run_dir.read_metrics_csv(trained_once / "metrics.csv")
+def test_the_curves_are_those_of_metrics_csv(events: EventAccumulator, shared_trained_run: Path) -> None:
+    rows = run_dir.read_metrics_csv(shared_trained_run / "metrics.csv")
     for tag in ("train/loss", "train/acc", "val/loss", "val/acc"):
         assert [point.value for point in events.Scalars(tag)] == pytest.approx([row[tag] for row in rows])
     steps = [[point.step for point in events.Scalars(tag)] for tag in ("train/loss", "val/loss")]
@@ -50,7 +50,9 @@ def test_training_and_validation_share_a_chart(events: EventAccumulator) -> None
     assert charts == {"loss": ["^train/loss$", "^val/loss$"], "accuracy": ["^train/acc$", "^val/acc$"]}
 
 
-def test_the_hparams_tab_has_one_record_with_the_final_figures(events: EventAccumulator, trained_once: Path) -> None:
+def test_the_hparams_tab_has_one_record_with_the_final_figures(
+    events: EventAccumulator, shared_trained_run: Path
+) -> None:
     metadata = events.summary_metadata
     records = [tag for tag in metadata if tag == HPARAMS]
     assert len(records) == 1
@@ -59,7 +61,7 @@ def test_the_hparams_tab_has_one_record_with_the_final_figures(events: EventAccu
     assert values["model"].string_value == "MLP"
     assert values["lr"].number_value == pytest.approx(2e-3)
     assert values["batch_size"].number_value == 256
-    outcome = json.loads((trained_once / "metrics.json").read_text())
+    outcome = json.loads((shared_trained_run / "metrics.json").read_text())
     assert events.Scalars("final/test_acc")[-1].value == pytest.approx(outcome["test/acc"])
     assert "hp_metric" not in events.Tags()["scalars"]
 

@@ -211,11 +211,11 @@ def test_a_missing_package_is_reported_with_the_command_that_installs_it(
     assert run(export, "--model", "mlp", "-o", "x.safetensors").status == 0, "this format needs no other package"
 
 
-@pytest.mark.parametrize("gadget", trials(MALICIOUS_CHECKPOINTS, fast=["os.system", "many neurons", "legacy tar"]))
-def test_a_checkpoint_that_would_execute_code_is_refused(gadget: str, run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("attack", trials(MALICIOUS_CHECKPOINTS, fast=["os.system", "many neurons", "legacy tar"]))
+def test_a_checkpoint_that_would_execute_code_is_refused(attack: str, run: Run, tmp_path: Path) -> None:
     model = digitnet.CNN(channels=[4], hidden=0)
     good = {"digitnet_model": "CNN", "hyper_parameters": dict(model.hparams), "state_dict": model.state_dict()}
-    made = MALICIOUS_CHECKPOINTS[gadget](good)
+    made = MALICIOUS_CHECKPOINTS[attack](good)
     (tmp_path / "evil.ckpt").write_bytes(made if isinstance(made, bytes) else to_checkpoint_bytes(made))
     done = run(export, "--model", "evil.ckpt", "-o", "x.safetensors")
     assert done.status == 2, done.err

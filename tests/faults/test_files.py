@@ -1,4 +1,4 @@
-"""Checkpoints on disk are always complete: a killed writer or a disk error leaves either the old file or the new one."""
+"""Checkpoints on disk are always complete: after a kill or a disk error, a file is either the old or the new one."""
 
 import errno
 import json
@@ -88,7 +88,7 @@ def count_valid_checkpoints(run: Path) -> int:
     return len([checkpoint_format.load_checkpoint(path) for path in paths])
 
 
-FRACTIONS = [(fraction / 25, nth) for nth in (1, 4) for fraction in range(25)]
+FRACTIONS = [(i / 25, nth) for nth in (1, 4) for i in range(25)]
 
 
 @pytest.mark.parametrize(("fraction", "nth"), trials(FRACTIONS, fast=[FRACTIONS[i] for i in (0, 12, 24, 30, 49)]))
@@ -211,7 +211,7 @@ def test_a_disk_error_is_reported_in_one_line_and_keeps_the_last_checkpoint(
 
 @contextmanager
 def training_process(fork_server: ForkServer, folder: Path, *faults: FaultInjection) -> Iterator[Any]:
-    """Train in `out` in another process while the block runs; the first checkpoint is written before the block starts."""
+    """Train in `out` in another process while the block runs, which starts after the first checkpoint is written."""
     options = (*TINY, "trainer.max_epochs=2000", "hydra.run.dir=out")
     process = fork_server.start("train", *options, folder=folder, faults=faults)
     try:

@@ -1,4 +1,4 @@
-"""SIGTERM ends a command with status 143 and SIGINT with 130, within seconds and with its state saved, at any moment."""
+"""At any moment, SIGTERM ends a command with status 143 and SIGINT with 130, within seconds and with a saved state."""
 
 import json
 import signal
@@ -157,11 +157,11 @@ def test_a_sweep_reports_each_failed_job_and_runs_all_others(
     before = {path: path.stat().st_mtime_ns for path in finished_jobs}
     assert fork_server.run("train", *sweep, folder=tmp_path).status == 1
     assert before == {path: path.stat().st_mtime_ns for path in finished_jobs}
-    assert all(json.loads(path.read_text())["steps"] == 24 for path in finished)
+    assert all(json.loads(path.read_text())["steps"] == 24 for path in finished_jobs)
 
 
 class IgnoreFailures:
-    """In moment of what remembers the failures of a sweep."""
+    """Replacement of the function that collects the failures of a sweep; it returns the job unchanged."""
 
     def __call__(self, failures: list[Any], task: Any) -> Any:
         return task
@@ -182,7 +182,7 @@ def test_a_sweep_stopped_by_a_signal_still_reports_the_jobs_that_failed_before(
     sweep = ("-m", *TINY, "optimizer.name=sgd", "optimizer.lr=1e+30,1e-3,2e-3", "hydra.sweep.dir=sweep")
     send_signals = FaultInjection(
         MOMENTS["train"][0], 8 + 5, SendSignal(signal.SIGTERM)
-    )  # The first job ends after 8 steps.
+    )  # The first job fails after its 8 steps of epoch 1.
     stopped = fork_server.run("train", *sweep, folder=tmp_path, faults=[send_signals])
     assert stopped.status == 143, stopped.err
     assert "digitnet: error: job 0 (" in stopped.err

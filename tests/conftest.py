@@ -1,4 +1,7 @@
-"""What the tests share: a trained run, the commands in this process, in a fork or in a process of their own."""
+"""Shared fixtures and helpers: a trained run, and three ways to run a command.
+
+A command runs in this process (`run`), in a forked process (`fork_server`) or in a new process (`spawn`).
+"""
 
 import os
 import shutil
@@ -14,53 +17,63 @@ import lightning as L
 import pytest
 
 if TYPE_CHECKING:
-    from tests.faults.child import Forks
+    from tests.faults.child import ForkServer
 
-FAST = ("model=mlp", "debug=fast")
-SLIM = ("model=cnn", "model.channels=[4,8,8,8]")
+FAST = ("model=mlp", "debug=fast")  # overrides of a run that takes about a second
+SLIM = ("model=cnn", "model.channels=[4,8,8,8]")  # overrides of a CNN with few channels
 
 
 @dataclass
-class Finished:
+class CompletedRun:
+    """A command that has ended."""
+
     status: int
+    """Exit status. -n if signal n killed the process."""
     out: str
+    """Text on the standard output."""
     err: str
+    """Text on the standard error."""
+    seconds: float = 0
+    """Duration of the command, where it was measured."""
 
 
-Run = Callable[..., Finished]
+Run = Callable[..., CompletedRun]
 
 
 def call(module: ModuleType, *arguments: str, folder: Path, patch: pytest.MonkeyPatch, **environment: str) -> int:
-    """A command's main() with arguments, in a folder; gives its exit status."""
+    """Call the main() of a command with the given arguments in a folder, and return its exit status."""
     patch.chdir(folder)
     for name, value in {"HYDRA_FULL_ERROR": "", **environment}.items():
         patch.setenv(name, value)
     patch.setattr(sys, "argv", [str(module.__file__), *arguments])
     try:
         module.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
+    except SystemExit as error:
+        return int(error.code or 0)
     return 0
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in an empty folder of the test. A run draws no worst mistakes: that takes longer than all else."""
+    """Return a function that runs a command in this process, in the empty folder of the test.
+
+    Training runs draw no plot of the worst errors, because that would take longer than all the rest.
+    """
     from digitnet.training import experiment
 
     monkeypatch.setattr(experiment, "log_errors", lambda *arguments: None)
 
-    def run(module: ModuleType, *arguments: str, **environment: str) -> Finished:
+    def run(module: ModuleType, *arguments: str, **environment: str) -> CompletedRun:
         capsys.readouterr()
         status = call(module, *arguments, folder=tmp_path, patch=monkeypatch, **environment)
-        return Finished(status, *capsys.readouterr())
+        return CompletedRun(status, *capsys.readouterr())
 
     return run
 
 
 @pytest.fixture(scope="session")
-def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run, worst mistakes and all."""
+def shared_trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a complete training run, with the plot of the worst errors; tests must not change it."""
     from digitnet import train
 
     folder = tmp_path_factory.mktemp("trained")
@@ -70,29 +83,29 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def trained(trained_once: Path, tmp_path: Path) -> Path:
-    """A copy of it in the test's folder."""
-    return Path(shutil.copytree(trained_once, tmp_path / "out"))
+def trained_run(shared_trained_run: Path, tmp_path: Path) -> Path:
+    """Return a copy of the training run in the folder of the test."""
+    return Path(shutil.copytree(shared_trained_run, tmp_path / "out"))
 
 
 @pytest.fixture(scope="session")
-def forks() -> "Forks":
-    """Where a command in a process of its own costs a second; see tests/faults/child.py."""
-    from tests.faults.child import Forks
+def fork_server() -> "ForkServer":
+    """Return a server that forks processes for commands, in about a second each; see tests/faults/child.py."""
+    from tests.faults.child import ForkServer
 
-    return Forks()
+    return ForkServer()
 
 
-def spawn(module: str, *arguments: str, folder: Path, limit: int = 300, **environment: str) -> Finished:
-    """Runs `python -m module` as a user would, in a process of its own."""
+def spawn(module: str, *arguments: str, folder: Path, limit: int = 300, **environment: str) -> CompletedRun:
+    """Run `python -m module` in a new process, as a user would."""
     command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(
+    process = subprocess.run(
         command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=limit, check=False
     )
-    return Finished(done.returncode, done.stdout, done.stderr)
+    return CompletedRun(process.returncode, process.stdout, process.stderr)
 
 
 def quiet_trainer(folder: Path, **arguments: object) -> L.Trainer:
-    """A Trainer that leaves and prints nothing."""
+    """Return a Trainer that prints nothing and writes no files."""
     silent = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     return L.Trainer(default_root_dir=folder, accelerator="cpu", num_sanity_val_steps=0, **(silent | arguments))

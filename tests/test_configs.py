@@ -1,4 +1,4 @@
-"""Every config on disk is composed and built, so that none can rot."""
+"""Every configuration file can be composed and instantiated."""
 
 import inspect
 from dataclasses import dataclass
@@ -19,29 +19,32 @@ CHOICES = sorted(str(path.relative_to(CONFIGS).with_suffix("")) for path in CONF
 
 
 @dataclass
-class Parts:
+class Components:
+    """The components that are instantiated from a training configuration."""
+
     data: MNISTDataModule
     model: DigitClassifier
     trainer: L.Trainer
 
 
-def compose(tmp_path: Path, *overrides: str) -> Parts:
+def compose(tmp_path: Path, *overrides: str) -> Components:
+    """Compose the training configuration with the given overrides, validate it and instantiate its components."""
     with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
         config = hydra.compose("train", [*overrides, f"run_dir={tmp_path}"])
     check_types(config)
-    built = build_run(config)
-    return Parts(built.data, built.model, built.trainer)
+    run = build_run(config)
+    return Components(run.data, run.model, run.trainer)
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_a_config_composes_and_builds(choice: str, tmp_path: Path) -> None:
+def test_every_choice_of_a_config_group_can_be_instantiated(choice: str, tmp_path: Path) -> None:
     group, name = choice.split("/")
-    parts = compose(tmp_path, f"{group}={name}")
-    assert list(tmp_path.iterdir()) == [], "building makes nothing"
-    assert parts.trainer.max_epochs
+    components = compose(tmp_path, f"{group}={name}")
+    assert list(tmp_path.iterdir()) == [], "Instantiation must write no files."
+    assert components.trainer.max_epochs
 
 
-def test_the_discovery_finds_what_hydra_finds() -> None:
+def test_the_choices_of_these_tests_are_those_that_hydra_lists() -> None:
     with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         groups = [group for group in loader.list_groups("") if group != "hydra"]
@@ -49,7 +52,7 @@ def test_the_discovery_finds_what_hydra_finds() -> None:
     assert options == CHOICES
 
 
-def test_a_model_brings_its_own_recipe_and_an_override_wins(tmp_path: Path) -> None:
+def test_a_model_config_sets_its_own_recipe_and_an_override_takes_precedence(tmp_path: Path) -> None:
     cnn, mlp = compose(tmp_path, "model=cnn"), compose(tmp_path, "model=mlp")
     assert cnn.trainer.max_epochs != mlp.trainer.max_epochs
     assert cnn.model.hparams.lr != mlp.model.hparams.lr
@@ -57,21 +60,21 @@ def test_a_model_brings_its_own_recipe_and_an_override_wins(tmp_path: Path) -> N
     assert (changed.trainer.max_epochs, changed.model.hparams.lr, changed.data.augmentation) == (7, 0.5, None)
 
 
-def test_a_preset_has_the_published_recipe(tmp_path: Path) -> None:
-    parts = compose(tmp_path, "experiment=baseline_cnn")
-    assert (parts.trainer.max_epochs, parts.data.batch_size) == (50, 128)
-    assert (parts.model.hparams.optimizer, parts.model.hparams.lr) == ("adam", 1e-3)
-    assert sum(parameter.numel() for parameter in parts.model.parameters()) == 225_034
+def test_baseline_cnn_has_the_published_recipe(tmp_path: Path) -> None:
+    components = compose(tmp_path, "experiment=baseline_cnn")
+    assert (components.trainer.max_epochs, components.data.batch_size) == (50, 128)
+    assert (components.model.hparams.optimizer, components.model.hparams.lr) == ("adam", 1e-3)
+    assert sum(parameter.numel() for parameter in components.model.parameters()) == 225_034
 
 
-def test_what_goes_into_a_checkpoint_is_plain(tmp_path: Path) -> None:
+def test_hyper_parameters_in_a_checkpoint_have_builtin_types(tmp_path: Path) -> None:
     for choice in ("model=cnn", "model=mlp", "experiment=baseline_cnn_filters"):
         values = compose(tmp_path, choice).model.hparams.values()
         assert {type(value) for value in values} <= {int, float, str, bool, list, tuple}
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
-def test_a_config_is_short_and_restates_no_default_of_a_trainer(path: Path) -> None:
+def test_a_config_has_at_most_60_lines_and_repeats_no_default_of_the_trainer(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 60
     content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     assert isinstance(content, dict)

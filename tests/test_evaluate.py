@@ -1,4 +1,4 @@
-"""The evaluation command: the same figures again, pictures on request, and no litter."""
+"""The evaluation command: which models it accepts, what it prints and writes, and how it reports invalid input."""
 
 import json
 from pathlib import Path
@@ -13,72 +13,74 @@ from tests.conftest import Run
 PNG = b"\x89PNG"
 
 
-def test_it_prints_a_table_with_every_digit(run: Run, trained: Path) -> None:
-    done = run(evaluate, "model=out")
-    assert done.status == 0, done.err
-    assert "10,000 test images" in done.out
-    assert "test/acc/9" in done.out
-    assert "Tip" not in done.out + done.err
+def test_the_table_has_the_accuracy_of_every_digit(run: Run, trained_run: Path) -> None:
+    result = run(evaluate, "model=out")
+    assert result.status == 0, result.err
+    assert "10,000 test images" in result.out
+    assert "test/acc/9" in result.out
+    assert "Tip" not in result.out + result.err
 
 
-def test_it_writes_json_where_it_is_told(run: Run, trained: Path) -> None:
+def test_json_path_writes_the_metrics_and_creates_the_folder(run: Run, trained_run: Path) -> None:
     assert run(evaluate, "model=out", "json_path=sub/scores.json").status == 0
-    scores = json.loads((trained.parent / "sub" / "scores.json").read_text())
+    scores = json.loads((trained_run.parent / "sub" / "scores.json").read_text())
     counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     by_digit = sum(scores[f"test/acc/{digit}"] * count for digit, count in enumerate(counts))
     assert by_digit == pytest.approx(scores["test/acc"] * 10_000)
 
 
-def test_it_takes_a_checkpoint_as_well_as_a_folder(run: Run, trained: Path) -> None:
-    folder, best, last = (
+def test_model_accepts_a_run_folder_or_a_checkpoint(run: Run, trained_run: Path) -> None:
+    run_folder, best, last = (
         json.loads(run(evaluate, f"model={path}", "json_path=-").out)
         for path in ("out", "out/checkpoints/best.ckpt", "out/checkpoints/last.ckpt")
     )
-    assert folder["test/loss"] == best["test/loss"]
-    assert folder["checkpoints"] == best["checkpoints"] != last["checkpoints"]
+    assert run_folder["test/loss"] == best["test/loss"]
+    assert run_folder["checkpoints"] == best["checkpoints"] != last["checkpoints"]
 
 
-def test_a_shipped_model_goes_by_its_name_and_a_run_of_that_name_by_its_path(run: Run, trained: Path) -> None:
-    trained.rename(trained.with_name("mlp"))
-    shipped, own = (json.loads(run(evaluate, f"model={name}", "json_path=-").out) for name in ("mlp", "./mlp"))
-    assert shipped["checkpoints"] != own["checkpoints"] == ["mlp/checkpoints/best.ckpt"]
-    sweep = trained.with_name("cnn")
-    copytree(trained.with_name("mlp"), sweep / "0")
+def test_a_name_selects_the_bundled_model_and_a_path_the_run_folder_of_the_same_name(
+    run: Run, trained_run: Path
+) -> None:
+    trained_run.rename(trained_run.with_name("mlp"))
+    bundled, own_run = (json.loads(run(evaluate, f"model={name}", "json_path=-").out) for name in ("mlp", "./mlp"))
+    assert bundled["checkpoints"] != own_run["checkpoints"] == ["mlp/checkpoints/best.ckpt"]
+    sweep = trained_run.with_name("cnn")
+    copytree(trained_run.with_name("mlp"), sweep / "0")
     assert json.loads(run(evaluate, "model=cnn", "json_path=-").out)["test/acc"] > 0.99
 
 
-def test_null_is_the_default_and_no_name_of_a_file(run: Run, trained: Path) -> None:
+def test_null_stands_for_the_default_and_is_not_a_file_name(run: Run, trained_run: Path) -> None:
     assert run(evaluate, "model=out", "json_path=null", "plots_dir=null", "data.root=null").status == 0
-    assert not (trained.parent / "null").exists()
-    done = run(evaluate, "model=null")
-    assert (done.status, done.out) == (2, "")
-    assert done.err == "digitnet: error: model=null: must be a run folder, a checkpoint, cnn or mlp\n"
+    assert not (trained_run.parent / "null").exists()
+    result = run(evaluate, "model=null")
+    assert (result.status, result.out) == (2, "")
+    assert result.err == "digitnet: error: model=null: must be a run folder, a checkpoint, cnn or mlp\n"
 
 
 @pytest.mark.parametrize("name", ["a=b", "two words", "x, y", "it's", "[z]", "ünï"])
-def test_a_path_may_hold_any_character(name: str, run: Run, trained: Path) -> None:
-    trained.rename(trained.with_name(name))
-    done = run(evaluate, f"model={name}", "json_path=-")
-    assert done.status == 0, done.err
-    assert json.loads(done.out)["checkpoints"] == [f"{name}/checkpoints/best.ckpt"]
+def test_the_name_of_a_run_folder_may_contain_any_character(name: str, run: Run, trained_run: Path) -> None:
+    trained_run.rename(trained_run.with_name(name))
+    result = run(evaluate, f"model={name}", "json_path=-")
+    assert result.status == 0, result.err
+    assert json.loads(result.out)["checkpoints"] == [f"{name}/checkpoints/best.ckpt"]
 
 
-def test_it_draws_curves_and_samples_on_request(run: Run, trained: Path) -> None:
-    assert run(evaluate, "model=out", "plots_dir=pictures").status == 0
+def test_plots_dir_writes_the_plots_of_curves_and_samples(run: Run, trained_run: Path) -> None:
+    assert run(evaluate, "model=out", "plots_dir=plots").status == 0
     for name in ("curves.png", "samples.png"):
-        content = (trained.parent / "pictures" / name).read_bytes()
+        content = (trained_run.parent / "plots" / name).read_bytes()
         assert content.startswith(PNG)
         assert len(content) > 5000
 
 
-def test_it_leaves_nothing_behind(run: Run, trained: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in trained.parent.rglob("*")}
+def test_without_output_options_no_file_is_written_or_changed(run: Run, trained_run: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in trained_run.parent.rglob("*")}
     run(evaluate, "model=out")
-    assert {path: path.stat().st_mtime_ns for path in trained.parent.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in trained_run.parent.rglob("*")} == before
 
 
 @pytest.mark.parametrize(
-    ("override", "answer"),
+    ("override", "message"),
     [
         ("model=nothing", "no checkpoint there"),
         ("model=out/.hydra", "no checkpoint there"),
@@ -95,23 +97,23 @@ def test_it_leaves_nothing_behind(run: Run, trained: Path) -> None:
         ("", "run"),
     ],
 )
-def test_wrong_input_gets_one_line(override: str, answer: str, run: Run, trained: Path) -> None:
-    folder = trained.parent
-    good = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
+def test_invalid_input_is_reported_in_one_line(override: str, message: str, run: Run, trained_run: Path) -> None:
+    folder = trained_run.parent
+    checkpoint = torch.load(trained_run / "checkpoints" / "best.ckpt", weights_only=True)
     (folder / "text.ckpt").write_text("hello")
     (folder / "empty.ckpt").write_bytes(b"")
     torch.save({"state_dict": {}}, folder / "foreign.ckpt")
-    torch.save(good | {"digitnet_model": "Transformer"}, folder / "stranger.ckpt")
-    torch.save(good | {"hyper_parameters": {"hidden": [3]}}, folder / "misfit.ckpt")
-    (folder / "short.ckpt").write_bytes((trained / "checkpoints" / "best.ckpt").read_bytes()[:-500])
-    done = run(evaluate, *override.split())
-    assert done.status == 2
-    assert done.err.count("\n") == 1, done.err
-    assert answer in done.err
+    torch.save(checkpoint | {"digitnet_model": "Transformer"}, folder / "stranger.ckpt")
+    torch.save(checkpoint | {"hyper_parameters": {"hidden": [3]}}, folder / "misfit.ckpt")
+    (folder / "short.ckpt").write_bytes((trained_run / "checkpoints" / "best.ckpt").read_bytes()[:-500])
+    result = run(evaluate, *override.split())
+    assert result.status == 2
+    assert result.err.count("\n") == 1, result.err
+    assert message in result.err
 
 
-class Gadget:
-    """Unpickled in good faith, it writes a file."""
+class WriteSentinel:
+    """An object that creates the file `sentinel` when it is unpickled without restrictions."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         import os
@@ -119,25 +121,27 @@ class Gadget:
         return os.system, ("touch sentinel",)
 
 
-def test_a_checkpoint_runs_no_code(run: Run, tmp_path: Path) -> None:
-    torch.save({"digitnet_model": "MLP", "hyper_parameters": Gadget(), "state_dict": {}}, tmp_path / "evil.ckpt")
+def test_a_malicious_checkpoint_is_rejected_and_executes_no_code(run: Run, tmp_path: Path) -> None:
+    torch.save({"digitnet_model": "MLP", "hyper_parameters": WriteSentinel(), "state_dict": {}}, tmp_path / "evil.ckpt")
     assert run(evaluate, "model=evil.ckpt").status == 2
     assert not (tmp_path / "sentinel").exists()
     torch.load(tmp_path / "evil.ckpt", weights_only=False)
-    assert (tmp_path / "sentinel").exists(), "the gadget works, or this test shows nothing"
+    assert (tmp_path / "sentinel").exists(), (
+        "The object does not execute code even without restrictions, so that this test proves nothing."
+    )
 
 
-def test_the_runs_of_a_sweep_are_scored_together(run: Run, trained: Path) -> None:
-    """Two copies of one run agree with themselves: the ensemble scores what the run does."""
+def test_a_sweep_folder_is_scored_as_an_ensemble_of_its_runs(run: Run, trained_run: Path) -> None:
+    """The runs are two copies of one run, so that the ensemble must score exactly what the single run scores."""
     for name in ("0", "1"):
-        copytree(trained, trained.parent / "sweep" / name)
-    alone, together = (json.loads(run(evaluate, f"model={path}", "json_path=-").out) for path in ("out", "sweep"))
-    assert len(together["checkpoints"]) == 2
-    assert together["test/acc"] == alone["test/acc"]
-    assert together["test/loss"] == pytest.approx(alone["test/loss"], abs=1e-6)
+        copytree(trained_run, trained_run.parent / "sweep" / name)
+    single, ensemble = (json.loads(run(evaluate, f"model={path}", "json_path=-").out) for path in ("out", "sweep"))
+    assert len(ensemble["checkpoints"]) == 2
+    assert ensemble["test/acc"] == single["test/acc"]
+    assert ensemble["test/loss"] == pytest.approx(single["test/loss"], abs=1e-6)
 
 
-def test_shifts_out_of_range_are_refused(run: Run, trained: Path) -> None:
-    done = run(evaluate, "model=out", "tta=9")
-    assert done.status == 2
-    assert "tta=9: must be from 0 to 4 pixels" in done.err
+def test_a_tta_shift_out_of_range_is_rejected(run: Run, trained_run: Path) -> None:
+    result = run(evaluate, "model=out", "tta=9")
+    assert result.status == 2
+    assert "tta=9: must be from 0 to 4 pixels" in result.err

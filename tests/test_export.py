@@ -23,7 +23,7 @@ from digitnet.inference import model_export
 from digitnet.models import DigitClassifier
 from tests.conftest import FAST, Run, spawn
 from tests.faults.conftest import trials
-from tests.faults.test_checkpoints import GADGETS, torch_saved
+from tests.faults.test_checkpoints import MALICIOUS_CHECKPOINTS, to_checkpoint_bytes
 
 NAMES = ("cnn", "mlp")
 
@@ -211,12 +211,12 @@ def test_a_missing_package_is_reported_with_the_command_that_installs_it(
     assert run(export, "--model", "mlp", "-o", "x.safetensors").status == 0, "this format needs no other package"
 
 
-@pytest.mark.parametrize("gadget", trials(GADGETS, fast=["os.system", "many neurons", "legacy tar"]))
-def test_a_checkpoint_that_would_execute_code_is_refused(gadget: str, run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("attack", trials(MALICIOUS_CHECKPOINTS, fast=["os.system", "many neurons", "legacy tar"]))
+def test_a_checkpoint_that_would_execute_code_is_refused(attack: str, run: Run, tmp_path: Path) -> None:
     model = digitnet.CNN(channels=[4], hidden=0)
     good = {"digitnet_model": "CNN", "hyper_parameters": dict(model.hparams), "state_dict": model.state_dict()}
-    made = GADGETS[gadget](good)
-    (tmp_path / "evil.ckpt").write_bytes(made if isinstance(made, bytes) else torch_saved(made))
+    made = MALICIOUS_CHECKPOINTS[attack](good)
+    (tmp_path / "evil.ckpt").write_bytes(made if isinstance(made, bytes) else to_checkpoint_bytes(made))
     done = run(export, "--model", "evil.ckpt", "-o", "x.safetensors")
     assert done.status == 2, done.err
     assert done.err.count("\n") == 1

@@ -22,7 +22,7 @@ from digitnet.checkpoints import pretrained
 from digitnet.inference import output
 from digitnet.inference.reader import DigitReader
 from tests.conftest import Run
-from tests.faults.test_checkpoints import GADGETS, torch_saved
+from tests.faults.test_checkpoints import MALICIOUS_CHECKPOINTS, to_checkpoint_bytes
 from tests.inference.samples import digit_picture, is_one_line, label, save_digit
 from tests.test_package import imported_by
 
@@ -234,12 +234,12 @@ def test_predictions_come_from_the_given_model(model: str, run: Run, tmp_path: P
     assert given["probabilities"] == list(reader.read(tmp_path / "x.png").digits[0].probabilities)
 
 
-@pytest.mark.parametrize("gadget", ["os.system", "many neurons", "legacy tar"])
-def test_a_checkpoint_that_would_execute_code_is_refused(gadget: str, run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("attack", ["os.system", "many neurons", "legacy tar"])
+def test_a_checkpoint_that_would_execute_code_is_refused(attack: str, run: Run, tmp_path: Path) -> None:
     model = digitnet.CNN(channels=[4], hidden=0)
     good = {"digitnet_model": "CNN", "hyper_parameters": dict(model.hparams), "state_dict": model.state_dict()}
-    made = GADGETS[gadget](good)
-    (tmp_path / "evil.ckpt").write_bytes(made if isinstance(made, bytes) else torch_saved(made))
+    made = MALICIOUS_CHECKPOINTS[attack](good)
+    (tmp_path / "evil.ckpt").write_bytes(made if isinstance(made, bytes) else to_checkpoint_bytes(made))
     save_digit(tmp_path / "x.png", 0)
     done = run(predict, "x.png", "--model", "evil.ckpt")
     assert (done.status, done.out) == (2, "")

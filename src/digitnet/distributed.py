@@ -1,4 +1,4 @@
-"""Which of the processes of a run this one is."""
+"""Whether this process is the main process of a run."""
 
 import os
 

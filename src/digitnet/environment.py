@@ -1,4 +1,4 @@
-"""The software and the machine that a figure was measured with."""
+"""The versions and the machine that a result depends on."""
 
 import platform
 from importlib.metadata import version

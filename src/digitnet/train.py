@@ -33,8 +33,8 @@ def run_job(config: DictConfig) -> float | None:
 
 
 def validate(config: DictConfig) -> None:
-    """Check everything that the run needs; see `digitnet.training.validation.validate_run`."""
-    from digitnet.training.validation import validate_run
+    """Check everything that the run needs; see `digitnet.training.preflight.validate_run`."""
+    from digitnet.training.preflight import validate_run
 
     validate_run(config)
 
@@ -49,8 +49,8 @@ def expand_overrides(overrides: list[str], compose: Compose, groups: list[str]) 
 
 
 def lock(configs: list[DictConfig]) -> AbstractContextManager[None]:
-    """Lock the output folder; see `digitnet.training.validation.hold_run_dir`."""
-    from digitnet.training.validation import hold_run_dir
+    """Lock the output folder; see `digitnet.training.preflight.hold_run_dir`."""
+    from digitnet.training.preflight import hold_run_dir
 
     return hold_run_dir(configs)
 

@@ -17,7 +17,7 @@ from digitnet.data import mnist
 from digitnet.errors import UsageError
 from digitnet.models import DigitClassifier
 from tests.conftest import Run
-from tests.faults.test_checkpoints import torch_saved
+from tests.faults.test_checkpoints import to_checkpoint_bytes
 
 GOLDEN_DIR = Path(__file__).parents[1] / "golden"
 
@@ -123,7 +123,7 @@ WEIGHTS: dict[str, Callable[[Path], bytes]] = {
     "text": lambda path: b"hello, this is not a model",
     "truncated": lambda path: path.read_bytes()[:200_000],
     "a huge header": lambda path: (2**62).to_bytes(8, "little") + path.read_bytes()[8:],
-    "a pickle": lambda path: torch_saved({"x": 1}),
+    "a pickle": lambda path: to_checkpoint_bytes({"x": 1}),
     "no weights": lambda path: save({}),
     "another shape": lambda path: with_weights(path, net_1_weight=torch.zeros(128, 783)),
     "an unknown weight": lambda path: with_weights(path, net_9_weight=torch.zeros(1)),

@@ -1,4 +1,4 @@
-"""The commands that take options: what ends them, and what their status says."""
+"""How commands based on argparse end, and with which exit status."""
 
 import signal
 import subprocess
@@ -10,9 +10,11 @@ import pytest
 from digitnet.cli import argparse_app
 
 
-def test_a_reader_who_has_enough_ends_a_command_quietly() -> None:
-    task = "lambda options: print('line\\n' * 100_000)"
-    program = f"from digitnet.cli import argparse_app; argparse_app.run_command(argparse_app.CliParser(), {task})"
+def test_a_closed_output_pipe_ends_the_command_without_an_error_message() -> None:
+    command_function = "lambda options: print('line\\n' * 100_000)"
+    program = (
+        f"from digitnet.cli import argparse_app; argparse_app.run_command(argparse_app.CliParser(), {command_function})"
+    )
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -23,16 +25,16 @@ def test_a_reader_who_has_enough_ends_a_command_quietly() -> None:
     assert process.returncode == 141
 
 
-def test_a_signal_that_an_import_has_swallowed_ends_the_command_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    done = []
+def test_a_signal_whose_exception_is_caught_elsewhere_still_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = []
 
-    def task(options: Namespace) -> None:
-        try:  # as some packages do while they are imported
+    def command(options: Namespace) -> None:
+        try:  # Some packages catch every exception while they are imported.
             signal.raise_signal(signal.SIGINT)
         except:  # noqa: E722
-            done.append("went on")
+            events.append("continued")
 
     monkeypatch.setattr(sys, "argv", ["command"])
-    with pytest.raises(SystemExit) as stopped:
-        argparse_app.run_command(argparse_app.CliParser(), task)
-    assert (done, stopped.value.code) == (["went on"], 130)
+    with pytest.raises(SystemExit) as exit_info:
+        argparse_app.run_command(argparse_app.CliParser(), command)
+    assert (events, exit_info.value.code) == (["continued"], 130)

@@ -1,4 +1,4 @@
-"""Overrides against signatures: known keys pass, others get the nearest name, values have the annotated type."""
+"""Validation of overrides against signatures: unknown keys get a suggestion, values must have the annotated type."""
 
 import random
 from pathlib import Path
@@ -16,6 +16,7 @@ from digitnet.errors import UsageError
 
 @pytest.fixture(scope="module")
 def config() -> DictConfig:
+    """Return the default training configuration."""
     with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
         return hydra.compose("train", ["run_dir=x"])
 
@@ -50,11 +51,11 @@ def config() -> DictConfig:
         (object, Any, True),
     ],
 )
-def test_a_value_fits_its_annotation(value: Any, annotation: Any, expected: bool) -> None:
+def test_matches_type_compares_a_value_with_an_annotation(value: Any, annotation: Any, expected: bool) -> None:
     assert matches_type(value, annotation) is expected
 
 
-def test_every_argument_of_the_trainer_is_a_key(config: DictConfig) -> None:
+def test_every_argument_of_the_trainer_is_accepted_as_a_key(config: DictConfig) -> None:
     import inspect
 
     assert set(inspect.signature(L.Trainer).parameters) == set(accepted_parameters(config.trainer))
@@ -63,7 +64,7 @@ def test_every_argument_of_the_trainer_is_a_key(config: DictConfig) -> None:
         check_key("trainer.precisions", config, [])
 
 
-def test_arguments_passed_on_to_the_base_class_are_keys(config: DictConfig) -> None:
+def test_arguments_that_a_model_passes_to_its_base_class_are_accepted_as_keys(config: DictConfig) -> None:
     assert {"channels", "dropout", "lr", "warmup_fraction"} <= set(accepted_parameters(config.model))
     assert "**" not in accepted_parameters(config.model)
 
@@ -82,31 +83,31 @@ def test_arguments_passed_on_to_the_base_class_are_keys(config: DictConfig) -> N
         ("data.augmentation.rotatoin", "data.augmentation.rotation"),
     ],
 )
-def test_a_wrong_key_gets_the_right_one_named(wrong: str, right: str, config: DictConfig) -> None:
+def test_the_error_about_an_unknown_key_suggests_the_correct_one(wrong: str, right: str, config: DictConfig) -> None:
     with pytest.raises(UsageError, match=rf"{wrong}: no such key; did you mean .*{right}\b"):
         check_key(wrong, config, ["model"])
 
 
-def test_one_typo_in_any_key_leads_back_to_it(config: DictConfig) -> None:
-    draw = random.Random(0)
+def test_the_key_is_suggested_for_a_typo_in_it(config: DictConfig) -> None:
+    rng = random.Random(0)
     keys = _all_keys(config)
-    led_back = 0
+    suggested = 0
     for key in keys:
-        at = draw.randrange(len(key))
-        typo = draw.choice([key[:at] + key[at + 1 :], key[:at] + "x" + key[at:], key[:at] + "x" + key[at + 1 :]])
-        led_back += key in did_you_mean(typo, keys)
+        at = rng.randrange(len(key))
+        typo = rng.choice([key[:at] + key[at + 1 :], key[:at] + "x" + key[at:], key[:at] + "x" + key[at + 1 :]])
+        suggested += key in did_you_mean(typo, keys)
     assert len(keys) > 80
-    assert led_back / len(keys) >= 0.95
+    assert suggested / len(keys) >= 0.95
 
 
-def test_a_wrong_value_is_named_by_the_key_it_was_given_to(config: DictConfig) -> None:
+def test_the_error_about_a_wrong_value_names_the_key_that_was_set(config: DictConfig) -> None:
     changed = OmegaConf.merge(config, {"optimizer": {"lr": "abc"}})
     assert isinstance(changed, DictConfig)
     with pytest.raises(UsageError, match=r"optimizer\.lr=abc: must be float"):
         check_types(changed)
 
 
-def test_where_any_name_would_do_a_near_miss_is_still_a_typo(config: DictConfig) -> None:
-    check_key("trainer.logger.filename_suffix", config, [])  # of the SummaryWriter behind it
+def test_a_typo_is_rejected_even_where_any_keyword_argument_is_accepted(config: DictConfig) -> None:
+    check_key("trainer.logger.filename_suffix", config, [])  # The logger passes this argument on to SummaryWriter.
     with pytest.raises(UsageError, match=r"did you mean trainer\.logger\.save_dir"):
         check_key("trainer.logger.savxe_dir", config, [])

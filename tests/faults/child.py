@@ -1,6 +1,6 @@
-"""A command in a process of its own that is forked after torch was imported: a trial costs a second, not five.
+"""Run a command of digitnet, with injected faults, in a forked process that has imported torch already.
 
-What a trial goes through is the command's own main().
+A trial takes about one second this way instead of five. It runs the same `main()` as the installed command.
 """
 
 import functools
@@ -18,68 +18,67 @@ from typing import Any
 
 from digitnet import (
     evaluate,
-    plots,  # noqa: F401 (imported once, for all forks)
+    plots,  # noqa: F401 (imported here so that no forked process has to import matplotlib)
     train,
 )
 from digitnet.data import mnist
+from tests.conftest import CompletedRun
 
 mnist.load_mnist("train"), mnist.load_mnist("test")
 
 COMMANDS = {"train": train.main, "evaluate": evaluate.main}
 
-# 24 steps in 3 epochs with everything that could be lost on the way: one-cycle, augmentation, batch norm, dropout,
-# averaged weights. (trainer.log_every_n_steps=1 makes the curve of the learning rate a witness too.)
+# Overrides of a run of 24 steps in 3 epochs that uses every component whose state could be lost in an interruption:
+# the linear schedule, augmentation, batch normalization, dropout and weight averaging. With
+# trainer.log_every_n_steps=1 the curve of the learning rate has one point per step, so that it can be compared too.
 TINY = (
     "model=cnn", "model.channels=[4]", "model.kernel_size=5", "model.stride=4", "model.pool_size=1",
     "model.dropout=0.5", "weight_averaging=ema", "trainer.max_epochs=3", "trainer.log_every_n_steps=1",
     "data.train_size=512", "data.val_size=500", "data.batch_size=64",
 )  # fmt: skip
-STEPS_AN_EPOCH, STEPS = 8, 24
+STEPS_PER_EPOCH, STEPS = 8, 24
 
-Action = Callable[..., Any]  # takes what the sabotaged function takes
-
-
-@dataclass
-class Ended:
-    status: int  # negative: killed by that signal
-    out: str
-    err: str
-    seconds: float
+Action = Callable[..., Any]
+"""What a fault does. It is called with the arguments of the function that the fault is injected into."""
 
 
 @dataclass
-class Sabotage:
-    """Does something at the n-th call of a function, before or in place of it."""
+class FaultInjection:
+    """Run an action at the nth call of a function, before the function or in place of it."""
 
-    target: str  # module:object.attribute
-    nth: int  # from 1; 0 for every call
+    target: str
+    """Address of the function: `module:function` or `module:Class.method`."""
+    nth: int
+    """Number of the call, counted from 1; 0 stands for every call."""
     action: Action
-    instead: bool = False
+    replace: bool = False
+    """Whether the action takes the place of the call, and its return value that of the function."""
 
-    def arm(self) -> None:
+    def install(self) -> None:
+        """Patch the function in its own module and wherever digitnet has imported it by name."""
         module, path = self.target.split(":")
         *owners, name = path.split(".")
         owner = functools.reduce(getattr, owners, importlib.import_module(module))
         original, calls = getattr(owner, name), 0
 
         @functools.wraps(original)
-        def sabotaged(*args: Any, **kwargs: Any) -> Any:
+        def faulty(*args: Any, **kwargs: Any) -> Any:
             nonlocal calls
             calls += 1
             if self.nth in (0, calls):
                 result = self.action(*args, **kwargs)
-                if self.instead:
+                if self.replace:
                     return result
             return original(*args, **kwargs)
 
-        setattr(owner, name, sabotaged)
-        for importer in list(sys.modules.values()):  # that have done `from module import name`
+        setattr(owner, name, faulty)
+        for importer in list(sys.modules.values()):  # modules that executed `from module import name`
             if getattr(importer, "__name__", "").startswith("digitnet") and vars(importer).get(name) is original:
-                setattr(importer, name, sabotaged)
+                setattr(importer, name, faulty)
 
 
-class Send:
-    """Signals to itself; the handler of one has begun before the next is sent."""
+class SendSignal:
+    """Send signals to this process, each after the handler of the one before it has started."""
 
     def __init__(self, *numbers: int) -> None:
         self.numbers = numbers
@@ -90,8 +89,8 @@ class Send:
 
 
 @dataclass
-class Alarm:
-    """Dies without warning, as of SIGKILL, some seconds from now, wherever the process then is."""
+class KillAfter:
+    """Kill this process some seconds from now, wherever it is then; like SIGKILL, no handler can intervene."""
 
     seconds: float
 
@@ -101,11 +100,13 @@ class Alarm:
 
 
 @dataclass
-class Wait:
-    """Says that it is there, and goes on when as many others are."""
+class Barrier:
+    """Wait until other processes have reached this point as well."""
 
     folder: Path
+    """Folder in which every process that arrives creates a file."""
     others: int = 1
+    """Number of processes to wait for, without this one."""
 
     def __call__(self, *_: Any, **__: Any) -> None:
         (self.folder / str(os.getpid())).touch()
@@ -114,7 +115,9 @@ class Wait:
 
 
 @dataclass
-class Rest:
+class Sleep:
+    """Sleep for some seconds."""
+
     seconds: float
 
     def __call__(self, *_: Any, **__: Any) -> None:
@@ -122,7 +125,9 @@ class Rest:
 
 
 @dataclass
-class Fail:
+class RaiseOSError:
+    """Raise an OSError with an error number of the module `errno`."""
+
     number: int
 
     def __call__(self, *_: Any, **__: Any) -> None:
@@ -130,46 +135,53 @@ class Fail:
 
 
 @dataclass
-class Give:
+class ReturnValue:
+    """Return a value."""
+
     value: Any = None
 
     def __call__(self, *_: Any, **__: Any) -> Any:
         return self.value
 
 
-NO_FIGURES = Sabotage(
-    "digitnet.training.callbacks.tensorboard:log_errors", 0, Give(), instead=True
-)  # half the time of a trial
+NO_ERROR_PLOTS = FaultInjection(
+    "digitnet.training.callbacks.tensorboard:log_errors", 0, ReturnValue(), replace=True
+)  # The plots take half the time of a trial.
 
 
-def main(command: str, arguments: Sequence[str], folder: Path, sabotages: Sequence[Sabotage]) -> None:
-    """In the child: the command, as if typed in `folder`."""
+def _run_in_child(command: str, arguments: Sequence[str], folder: Path, faults: Sequence[FaultInjection]) -> None:
+    """In the child process, run the command as if it had been typed in `folder`, with its output in files there."""
     os.chdir(folder)
     for name, stream in (("out", sys.stdout), ("err", sys.stderr)):
         os.dup2(os.open(folder / f".{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
-    for sabotage in sabotages:
-        sabotage.arm()
+    for fault in faults:
+        fault.install()
     sys.argv[1:] = arguments
     COMMANDS[command]()
 
 
-class Forks:
+class ForkServer:
+    """Start commands in processes that are forked from one that has loaded everything already."""
+
     def __init__(self) -> None:
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["tests.faults.warm"])
-        forkserver.ensure_running()  # here: it finds the tests by the folder that it is started in
+        self.context.set_forkserver_preload(["tests.faults.forkserver_preload"])
+        # Start the server now: it imports the package `tests` from the folder that it is started in.
+        forkserver.ensure_running()
 
-    def start(self, command: str, *arguments: str, folder: Path, sabotages: Sequence[Sabotage] = ()) -> Any:
-        process = self.context.Process(target=main, args=(command, arguments, folder, sabotages))
+    def start(self, command: str, *arguments: str, folder: Path, faults: Sequence[FaultInjection] = ()) -> Any:
+        """Start a command and return its process."""
+        process = self.context.Process(target=_run_in_child, args=(command, arguments, folder, faults))
         process.start()
         return process
 
-    def run(self, command: str, *arguments: str, folder: Path, sabotages: Sequence[Sabotage] = ()) -> Ended:
+    def run(self, command: str, *arguments: str, folder: Path, faults: Sequence[FaultInjection] = ()) -> CompletedRun:
+        """Run a command to its end; raise TimeoutError if that takes longer than two minutes."""
         start = time.perf_counter()
-        process = self.start(command, *arguments, folder=folder, sabotages=sabotages)
+        process = self.start(command, *arguments, folder=folder, faults=faults)
         process.join(120)
         if process.exitcode is None:
             process.kill()
-            raise TimeoutError(f"{command} {arguments} hangs")
+            raise TimeoutError(f"{command} {arguments} has not ended after 120 s")
         texts = [(folder / f".{name}").read_text() if (folder / f".{name}").exists() else "" for name in ("out", "err")]
-        return Ended(process.exitcode, *texts, seconds=time.perf_counter() - start)
+        return CompletedRun(process.exitcode, *texts, seconds=time.perf_counter() - start)

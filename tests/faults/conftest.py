@@ -1,6 +1,6 @@
-"""What the fault tests share: a fork server, a run that nothing disturbed, and what two runs are compared by.
+"""Fixtures of the fault tests: a fork server, an uninterrupted run for reference, and the comparison of two runs.
 
-A few trials of each kind belong to the default suite; `pytest -m fault` runs all.
+The default test suite runs a few trials of each kind; `pytest -m fault` runs all others.
 """
 
 import functools
@@ -19,110 +19,167 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from digitnet.checkpoints import checkpoint_format
 from digitnet.environment import environment_info
 from digitnet.training import run_dir
-from tests.faults.child import TINY, Forks, Sabotage, Send
+from tests.faults.child import TINY, FaultInjection, ForkServer, SendSignal
 
-Stopped = Callable[[int], Path]
+RunStoppedAt = Callable[[int], Path]
+"""Return the folder of the tiny run, stopped after the given step."""
 
 
-def trials(everything: Iterable[Any], fast: Iterable[Any]) -> list[Any]:
-    """Parameters of a test: the fast ones run always, the others with `-m fault`."""
+def trials(all_cases: Iterable[Any], fast: Iterable[Any]) -> list[Any]:
+    """Return parameters of a test: the fast ones run by default, the others only with `-m fault`."""
     fast = list(fast)
-    marked = ((trial, () if trial in fast else pytest.mark.fault) for trial in everything)
-    return [pytest.param(*trial if isinstance(trial, tuple) else (trial,), marks=marks) for trial, marks in marked]
+    marked = ((case, () if case in fast else pytest.mark.fault) for case in all_cases)
+    return [pytest.param(*case if isinstance(case, tuple) else (case,), marks=marks) for case, marks in marked]
 
 
 @pytest.fixture(scope="session")
-def undisturbed(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the tiny run, never interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    done = forks.run("train", *TINY, "hydra.run.dir=out", folder=folder)
-    assert done.status == 0, done.err
+def reference_run(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the tiny run, trained without an interruption."""
+    folder = tmp_path_factory.mktemp("reference")
+    result = fork_server.run("train", *TINY, "hydra.run.dir=out", folder=folder)
+    assert result.status == 0, result.err
     return folder / "out"
 
 
 @pytest.fixture(scope="session")
-def whole(undisturbed: Path) -> dict[str, Any]:
-    """The state at its end."""
-    return state(undisturbed)
+def reference_state(reference_run: Path) -> dict[str, Any]:
+    """Return the final state of the uninterrupted run."""
+    return run_state(reference_run)
 
 
 @pytest.fixture
-def finished(undisturbed: Path, tmp_path: Path) -> Path:
-    """A copy of it for the test."""
-    return Path(shutil.copytree(undisturbed, tmp_path / "out"))
+def finished_run(reference_run: Path, tmp_path: Path) -> Path:
+    """Return a copy of the uninterrupted run in the folder of the test."""
+    return Path(shutil.copytree(reference_run, tmp_path / "out"))
 
 
 @pytest.fixture(scope="session")
-def stopped_once(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Stopped:
-    """The folder of the tiny run after a step, stopped there the first time it is asked for."""
+def shared_stopped_run(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> RunStoppedAt:
+    """Return a function that gives the folder of the tiny run stopped after a step, and trains it at the first call.
+
+    The tests share the folder and must not change it.
+    """
 
     @functools.cache
-    def stopped_once(step: int) -> Path:
+    def train_and_stop(step: int) -> Path:
         folder = tmp_path_factory.mktemp(f"stopped-{step}")
-        assert forks.run("train", *TINY, "hydra.run.dir=out", folder=folder, sabotages=[stop_at(step)]).status == 143
+        fault = stop_after_step(step)
+        assert fork_server.run("train", *TINY, "hydra.run.dir=out", folder=folder, faults=[fault]).status == 143
         return folder / "out"
 
-    return stopped_once
+    return train_and_stop
 
 
 @pytest.fixture
-def stopped(stopped_once: Stopped, tmp_path: Path) -> Stopped:
-    """Puts a copy of it into the test's folder."""
-    return lambda step: Path(shutil.copytree(stopped_once(step), tmp_path / "out"))
+def stopped_run(shared_stopped_run: RunStoppedAt, tmp_path: Path) -> RunStoppedAt:
+    """Return a function that copies a run stopped after a step to `out` in the folder of the test."""
+    return lambda step: Path(shutil.copytree(shared_stopped_run(step), tmp_path / "out"))
 
 
-def stop_at(step: int, number: int = signal.SIGTERM) -> Sabotage:
-    return Sabotage("digitnet.training.callbacks.graceful_stop:GracefulStop.on_train_batch_end", step, Send(number))
+def stop_after_step(step: int, number: int = signal.SIGTERM) -> FaultInjection:
+    """Return the fault that sends a signal to the training process after a step."""
+    on_batch_end = "digitnet.training.callbacks.graceful_stop:GracefulStop.on_train_batch_end"
+    return FaultInjection(on_batch_end, step, SendSignal(number))
 
 
-def state(run: Path) -> dict[str, Any]:
-    """All that a run leaves but its times: checkpoints entire, the table, the curves, the outcome."""
-    files = {
-        name: timeless(checkpoint_format.load_checkpoint(run / "checkpoints" / name))
+def run_state(run: Path) -> dict[str, Any]:
+    """Return all that a run writes except durations: its checkpoints, metrics.csv, its curves and metrics.json."""
+    checkpoints = {
+        name: without_durations(checkpoint_format.load_checkpoint(run / "checkpoints" / name))
         for name in ("best.ckpt", "last.ckpt")
     }
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
     curves = {tag: [(p.step, p.value) for p in events.Scalars(tag)] for tag in sorted(events.Tags()["scalars"])}
-    rows = [timeless(row) for row in run_dir.read_metrics_csv(run / "metrics.csv")]
-    outcome = timeless(json.loads((run / "metrics.json").read_text()))
-    return {"checkpoints": files, "curves": curves, "rows": rows, "outcome": outcome}
+    rows = [without_durations(row) for row in run_dir.read_metrics_csv(run / "metrics.csv")]
+    metrics = without_durations(json.loads((run / "metrics.json").read_text()))
+    return {"checkpoints": checkpoints, "curves": curves, "rows": rows, "metrics": metrics}
 
 
 def without_curves(state: dict[str, Any]) -> dict[str, Any]:
-    """A kill takes along what TensorBoard's writer has not yet written; metrics.csv is the record."""
-    return {name: part for name, part in state.items() if name != "curves"}
+    """Return a state without its curves.
+
+    When a process is killed, TensorBoard loses the points that its writer still holds in memory. The record of a run is
+    metrics.csv.
+    """
+    return {name: value for name, value in state.items() if name != "curves"}
 
 
-def timeless(content: Any) -> Any:
+def without_durations(content: Any) -> Any:
+    """Return nested dicts and lists without the entries that hold a duration."""
     if isinstance(content, dict):
-        clocks = ("seconds", "train/seconds", "test/seconds")
-        return {name: timeless(part) for name, part in content.items() if name not in clocks}
-    return [timeless(part) for part in content] if isinstance(content, list | tuple) else content
+        durations = ("seconds", "train/seconds", "test/seconds")
+        return {name: without_durations(value) for name, value in content.items() if name not in durations}
+    return [without_durations(value) for value in content] if isinstance(content, list | tuple) else content
 
 
-def difference(one: Any, other: Any, path: str = "") -> str:
-    """Where two states first differ; empty if every bit is the same."""
+def first_difference(one: Any, other: Any, path: str = "") -> str:
+    """Return where two states first differ, or an empty string if they are equal bit for bit."""
     if isinstance(one, dict) and isinstance(other, dict):
         if one.keys() != other.keys():
-            return f"{path}: keys {one.keys() ^ other.keys()}"
-        return next(filter(None, (difference(one[key], other[key], f"{path}/{key}") for key in one)), "")
+            return f"{path}: only one of the two has the keys {one.keys() ^ other.keys()}"
+        return next(filter(None, (first_difference(one[key], other[key], f"{path}/{key}") for key in one)), "")
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        return difference(dict(enumerate(one)), dict(enumerate(other)), path)
+        return first_difference(dict(enumerate(one)), dict(enumerate(other)), path)
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return "" if torch.equal(one, other) else path
     return "" if one == other else f"{path}: {one} and {other}"
 
 
-def contents(folder: Path) -> dict[Path, bytes]:
+def file_contents(folder: Path) -> dict[Path, bytes]:
+    """Return the content of every file below a folder, by relative path."""
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def leftovers(folder: Path) -> list[Path]:
+def partial_files(folder: Path) -> list[Path]:
+    """Return the temporary files of unfinished writes below a folder."""
     return list(folder.rglob("*.part"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fault-report", help="write a table of the trials to this file")
+    parser.addoption("--fault-report", help="write a table with the number of trials of each fault test to this file")
+
+
+_REPORT = """\
+# Results of the fault injection tests
+
+This file is written by `{command}`. Each row of the table is one test, and each trial of it one combination of its
+parameters: a fault, and the moment at which it is injected. By default pytest runs only a few trials of each test.
+
+- Machine: {machine}
+- Software: {software}
+- Trials: {passed:,} passed, {failed:,} failed, {skipped:,} skipped
+
+## Faults that these tests and reviews found in earlier versions
+
+All of them are fixed:
+
+- A run whose metric on the test images was NaN wrote metrics.json and exited with status 0.
+- A typo in a key of the logger, which accepts any name, ended in a traceback.
+- When a signal or a kill arrived at the end of an epoch, the curves lacked the metrics of that epoch, and metrics.csv
+  its last row. A run that was killed before its first checkpoint drew its curve twice. A run that early stopping had
+  ended continued to train when it was resumed.
+- When two runs were started at the same time in one folder, the run that was refused had already overwritten the
+  recorded configuration of the other.
+- After a signal, the failure of an earlier job in the same sweep was not reported.
+- Some archives were read differently by zipfile and by torch. An untrusted run folder could reach `torch.hub` through a
+  logger. A truncated record of overrides was resumed as a run with default values. A configuration that had changed
+  since the run began was accepted without an error.
+- `compile=maybe` started training. The name of a run folder that was too long ended in status 1 instead of 2. A resume
+  with fewer epochs than were already trained ended in a traceback. A line printed by Hydra preceded the error message.
+- Ctrl-C in the first seconds of `digitnet-predict` printed the tracebacks of its worker processes, or had no effect
+  during an import.
+
+## Limits
+
+SIGKILL simulates the death of a process, not a power failure. The tests of signals during `digitnet-predict` and
+`digitnet-export` are in `tests/test_predict.py` and `tests/test_export.py`.
+
+## Trials by test
+
+| test | passed | failed | skipped |
+|---|---|---|---|
+{rows}
+"""
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -133,8 +190,13 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         for report in terminalreporter.stats.get(outcome, []):
             counts.setdefault(report.nodeid.partition("[")[0].removeprefix("tests/faults/"), Counter())[outcome] += 1
     rows = [f"| `{name}` | {n['passed']} | {n['failed']} | {n['skipped']} |" for name, n in sorted(counts.items())]
-    facts = environment_info()
-    machine = ", ".join([facts["machine"], *(f"{name} {version}" for name, version in facts["versions"].items())])
-    head = ["| test | passed | failed | skipped |", "|---|---|---|---|"]
-    command = f"`python -m pytest -m 'fault or not fault' tests/faults --fault-report {target}`"
-    Path(target).write_text("\n".join([f"{command}, {machine}.", "", *head, *rows, ""]))
+    total = sum(counts.values(), Counter())
+    info = environment_info()
+    text = _REPORT.format(
+        command=f"python -m pytest -m 'fault or not fault' tests/faults --fault-report {target}",
+        machine=info["machine"],
+        software=", ".join(f"{name} {version}" for name, version in info["versions"].items()),
+        **{outcome: total[outcome] for outcome in ("passed", "failed", "skipped")},
+        rows="\n".join(rows),
+    )
+    Path(target).write_text(text)

@@ -1,4 +1,4 @@
-"""A checkpoint is data: whatever its bytes say, no command runs code from it, and a changed byte is noticed."""
+"""No command executes code from a checkpoint, whatever its content, and every changed byte is detected."""
 
 import builtins
 import functools
@@ -20,14 +20,14 @@ import torch
 import digitnet
 from digitnet.checkpoints import checkpoint_format, pretrained
 from digitnet.errors import UsageError
-from tests.faults.child import TINY, Ended, Forks, Sabotage
-from tests.faults.conftest import Stopped, stop_at, trials
+from tests.faults.child import TINY, CompletedRun, FaultInjection, ForkServer
+from tests.faults.conftest import RunStoppedAt, stop_after_step, trials
 
 SENTINEL = "touch sentinel"
 
 
-class Calls:
-    """Unpickled in good faith, it calls a function."""
+class CallOnUnpickling:
+    """An object that calls a function when it is unpickled without restrictions."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.call = function, arguments
@@ -36,13 +36,15 @@ class Calls:
         return self.call
 
 
-def torch_saved(content: Any) -> bytes:
+def to_checkpoint_bytes(content: Any) -> bytes:
+    """Save content with torch and append a valid checksum."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return checkpoint_format.append_checksum(buffer.getvalue())
 
 
-def legacy_tar(content: Any) -> bytes:
+def to_legacy_tar(content: Any) -> bytes:
+    """Save content in the oldest file format of torch, a tar archive, without a checksum."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name in ("sys_info", "pickle", "storages", "tensors"):
@@ -53,9 +55,9 @@ def legacy_tar(content: Any) -> bytes:
     return buffer.getvalue()
 
 
-def inflating(good: bytes) -> bytes:
-    """A gigabyte of zeros, deflated to a few megabytes."""
-    buffer = io.BytesIO(good[: -len(checkpoint_format.CHECKSUM_MARKER) - 64 - 2] + bytes(2))
+def add_zip_bomb(checkpoint: bytes) -> bytes:
+    """Add a member of one gigabyte of zeros to a checkpoint, which compresses to a few megabytes."""
+    buffer = io.BytesIO(checkpoint[: -len(checkpoint_format.CHECKSUM_MARKER) - 64 - 2] + bytes(2))
     archive = zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED, compresslevel=1)
     with archive, archive.open("archive/data/999", "w") as member:
         for _ in range(1024):
@@ -63,215 +65,245 @@ def inflating(good: bytes) -> bytes:
     return checkpoint_format.append_checksum(buffer.getvalue())
 
 
-def claiming(good: dict[str, Any]) -> bytes:
-    """One number, said to be a matrix of four terabytes."""
+def add_huge_tensor(checkpoint: dict[str, Any]) -> bytes:
+    """Replace a weight by a single number that is declared as a matrix of four terabytes."""
     huge = torch.zeros(1).expand(10**6, 10**6)
-    return torch_saved(good | {"state_dict": good["state_dict"] | {"net.0.weight": huge}})
+    return to_checkpoint_bytes(checkpoint | {"state_dict": checkpoint["state_dict"] | {"net.0.weight": huge}})
 
 
-GADGETS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "os.system": lambda good: good | {"x": Calls(os.system, SENTINEL)},
-    "eval": lambda good: good | {"x": Calls(builtins.eval, f"__import__('os').system('{SENTINEL}')")},
-    "exec": lambda good: good | {"x": Calls(builtins.exec, f"import os; os.system('{SENTINEL}')")},
-    "import_module": lambda good: good | {"x": Calls(importlib.import_module, "antigravity")},
-    "torch.load": lambda good: good | {"x": Calls(torch.load, "inner.pt", None, None)},
-    "partial": lambda good: good | {"x": Calls(functools.partial(os.system, SENTINEL))},
-    "getattr": lambda good: good | {"x": Calls(getattr, Calls(importlib.import_module, "os"), "system")},
-    "bytearray": lambda good: good | {"x": Calls(bytearray, 2**38)},
-    "_instantiator": lambda good: good | {"hyper_parameters": {"_instantiator": "os.system", "command": SENTINEL}},
-    "_class_path": lambda good: good | {"hyper_parameters": {"_class_path": "os.system", "init_args": SENTINEL}},
-    "many neurons": lambda good: good | {"hyper_parameters": good["hyper_parameters"] | {"channels": [10**7, 10**7]}},
-    "legacy tar": lambda good: legacy_tar(Calls(os.system, SENTINEL)),
-    "zip bomb": lambda good: inflating(torch_saved(good)),
-    "claimed memory": claiming,
+# Modifications of a valid checkpoint that try to execute code or to allocate too much memory.
+MALICIOUS_CHECKPOINTS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "os.system": lambda content: content | {"x": CallOnUnpickling(os.system, SENTINEL)},
+    "eval": lambda content: content | {"x": CallOnUnpickling(builtins.eval, f"__import__('os').system('{SENTINEL}')")},
+    "exec": lambda content: content | {"x": CallOnUnpickling(builtins.exec, f"import os; os.system('{SENTINEL}')")},
+    "import_module": lambda content: content | {"x": CallOnUnpickling(importlib.import_module, "antigravity")},
+    "torch.load": lambda content: content | {"x": CallOnUnpickling(torch.load, "inner.pt", None, None)},
+    "partial": lambda content: content | {"x": CallOnUnpickling(functools.partial(os.system, SENTINEL))},
+    "getattr": lambda content: (
+        content | {"x": CallOnUnpickling(getattr, CallOnUnpickling(importlib.import_module, "os"), "system")}
+    ),
+    "bytearray": lambda content: content | {"x": CallOnUnpickling(bytearray, 2**38)},
+    "_instantiator": lambda content: (
+        content | {"hyper_parameters": {"_instantiator": "os.system", "command": SENTINEL}}
+    ),
+    "_class_path": lambda content: content | {"hyper_parameters": {"_class_path": "os.system", "init_args": SENTINEL}},
+    "many neurons": lambda content: (
+        content | {"hyper_parameters": content["hyper_parameters"] | {"channels": [10**7, 10**7]}}
+    ),
+    "legacy tar": lambda content: to_legacy_tar(CallOnUnpickling(os.system, SENTINEL)),
+    "zip bomb": lambda content: add_zip_bomb(to_checkpoint_bytes(content)),
+    "huge tensor": add_huge_tensor,
 }
 
 
 @pytest.fixture(scope="module")
-def good(stopped_once: Stopped) -> Path:
-    """A run stopped on its way, so that every command has something to do with it."""
-    return stopped_once(11)
+def good_run(shared_stopped_run: RunStoppedAt) -> Path:
+    """Return the folder of a run with valid checkpoints, stopped so that resuming it has something to train."""
+    return shared_stopped_run(11)
 
 
-def load(path: Path, forks: Forks) -> Ended:
+def load_in_python(path: Path, fork_server: ForkServer) -> CompletedRun:
     os.chdir(path.parent)
     with pytest.raises(UsageError) as error:
         digitnet.load(path)
-    return Ended(2, "", f"{error.value}\n", 0)
+    return CompletedRun(2, "", f"{error.value}\n", 0)
 
 
-def evaluate(path: Path, forks: Forks) -> Ended:
-    return forks.run("evaluate", f"model={path}", folder=path.parent)
+def evaluate(path: Path, fork_server: ForkServer) -> CompletedRun:
+    return fork_server.run("evaluate", f"model={path}", folder=path.parent)
 
 
-def evaluate_sweep(path: Path, forks: Forks) -> Ended:
+def evaluate_sweep(path: Path, fork_server: ForkServer) -> CompletedRun:
     job = path.parent / "sweep" / "0" / "checkpoints"
     job.mkdir(parents=True)
     (job / "best.ckpt").write_bytes(path.read_bytes())
-    return forks.run("evaluate", "model=sweep", folder=path.parent)
+    return fork_server.run("evaluate", "model=sweep", folder=path.parent)
 
 
-def resume(path: Path, forks: Forks) -> Ended:
-    """Of a run that is right in all but its last.ckpt."""
+def resume(path: Path, fork_server: ForkServer) -> CompletedRun:
+    """Resume a run of which only last.ckpt has been replaced."""
     last = path.parent / "run" / "checkpoints" / "last.ckpt"
-    forks.run("train", *TINY, "hydra.run.dir=run", folder=path.parent, sabotages=[stop_at(1)])
+    fork_server.run("train", *TINY, "hydra.run.dir=run", folder=path.parent, faults=[stop_after_step(1)])
     last.write_bytes(path.read_bytes())
-    done = forks.run("train", "resume=run", folder=path.parent)
-    assert "last.ckpt: " in done.err or "its checkpoint is of" in done.err
-    return done
+    result = fork_server.run("train", "resume=run", folder=path.parent)
+    assert "last.ckpt: " in result.err or "its checkpoint is of" in result.err
+    return result
 
 
-def teach(path: Path, forks: Forks) -> Ended:
+def use_as_teacher(path: Path, fork_server: ForkServer) -> CompletedRun:
     options = ("distillation=cnn", f"distillation.teacher.model='{path}'", "hydra.run.dir=new")
-    return forks.run("train", *TINY, *options, folder=path.parent)
+    return fork_server.run("train", *TINY, *options, folder=path.parent)
 
 
-ENTRIES = {"load": load, "evaluate": evaluate, "evaluate a sweep": evaluate_sweep, "resume": resume, "teacher": teach}
-CASES = [(gadget, entry) for gadget in GADGETS for entry in ENTRIES]
+ENTRY_POINTS = {
+    "load": load_in_python,
+    "evaluate": evaluate,
+    "evaluate a sweep": evaluate_sweep,
+    "resume": resume,
+    "teacher": use_as_teacher,
+}
+CASES = [(attack, entry_point) for attack in MALICIOUS_CHECKPOINTS for entry_point in ENTRY_POINTS]
 
 
-@pytest.mark.parametrize(("gadget", "entry"), trials(CASES, fast=[case for case in CASES if case[1] == "load"]))
-def test_no_command_runs_or_builds_what_a_file_asks_for(
-    gadget: str, entry: str, good: Path, forks: Forks, tmp_path: Path
+@pytest.mark.parametrize(("attack", "entry_point"), trials(CASES, fast=[case for case in CASES if case[1] == "load"]))
+def test_every_command_rejects_a_malicious_checkpoint_and_executes_none_of_it(
+    attack: str, entry_point: str, good_run: Path, fork_server: ForkServer, tmp_path: Path
 ) -> None:
-    made = GADGETS[gadget](checkpoint_format.load_checkpoint(good / "checkpoints" / "best.ckpt"))
+    content = MALICIOUS_CHECKPOINTS[attack](checkpoint_format.load_checkpoint(good_run / "checkpoints" / "best.ckpt"))
     path = tmp_path / "evil.ckpt"
-    path.write_bytes(made if isinstance(made, bytes) else torch_saved(made))
-    done = ENTRIES[entry](path, forks)
-    assert done.status == 2, done.err
-    assert done.err.count("\n") == 1, done.err
+    path.write_bytes(content if isinstance(content, bytes) else to_checkpoint_bytes(content))
+    result = ENTRY_POINTS[entry_point](path, fork_server)
+    assert result.status == 2, result.err
+    assert result.err.count("\n") == 1, result.err
     assert not (tmp_path / "sentinel").exists()
 
 
-@pytest.mark.parametrize("gadget", ["os.system", "eval", "exec"])
-def test_the_gadgets_work_on_those_who_trust(gadget: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("attack", ["os.system", "eval", "exec"])
+def test_the_malicious_checkpoints_execute_code_when_loaded_without_weights_only(
+    attack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.load(io.BytesIO(torch_saved(GADGETS[gadget]({}))), weights_only=False)
+    torch.load(io.BytesIO(to_checkpoint_bytes(MALICIOUS_CHECKPOINTS[attack]({}))), weights_only=False)
     assert (tmp_path / "sentinel").exists()
 
 
-def truncate(content: bytes, draw: random.Random) -> bytes:
-    return content[: draw.randrange(len(content))]
+# The names of these functions seed the random generator in test_pictures.py: a new name would change the damage.
 
 
-def flip(content: bytes, draw: random.Random) -> bytes:
-    at = draw.randrange(len(content))
-    return content[:at] + bytes([content[at] ^ 1 << draw.randrange(8)]) + content[at + 1 :]
+def truncate(content: bytes, rng: random.Random) -> bytes:
+    """Cut off the end of the content."""
+    return content[: rng.randrange(len(content))]
 
 
-def splice(content: bytes, draw: random.Random) -> bytes:
-    first, second = sorted(draw.sample(range(len(content)), 2))
-    return content[:first] + content[second:] if draw.random() < 0.5 else content[:second] + content[first:]
+def flip(content: bytes, rng: random.Random) -> bytes:
+    """Flip one bit."""
+    at = rng.randrange(len(content))
+    return content[:at] + bytes([content[at] ^ 1 << rng.randrange(8)]) + content[at + 1 :]
 
 
-def zero(content: bytes, draw: random.Random) -> bytes:
-    at, size = draw.randrange(len(content)), draw.randrange(1, 512)
+def splice(content: bytes, rng: random.Random) -> bytes:
+    """Remove or repeat a section."""
+    first, second = sorted(rng.sample(range(len(content)), 2))
+    return content[:first] + content[second:] if rng.random() < 0.5 else content[:second] + content[first:]
+
+
+def zero(content: bytes, rng: random.Random) -> bytes:
+    """Overwrite a section of less than 512 bytes by zeros."""
+    at, size = rng.randrange(len(content)), rng.randrange(1, 512)
     return content[:at] + bytes(len(content[at : at + size])) + content[at + size :]
 
 
-def swap(content: bytes, draw: random.Random) -> bytes:
-    first, second = sorted(draw.sample(range(0, len(content) - 64, 64), 2))
+def swap(content: bytes, rng: random.Random) -> bytes:
+    """Exchange two blocks of 64 bytes."""
+    first, second = sorted(rng.sample(range(0, len(content) - 64, 64), 2))
     block, other = content[first : first + 64], content[second : second + 64]
     return content[:first] + other + content[first + 64 : second] + block + content[second + 64 :]
 
 
-FULL = {truncate: 100, flip: 100, splice: 50, zero: 25, swap: 25}
-FEW = {truncate: 8, flip: 10, splice: 4, zero: 4, swap: 4}
-MUTATIONS = [(kind, seed) for kind, count in FULL.items() for seed in range(count)]
+TRIALS = {truncate: 100, flip: 100, splice: 50, zero: 25, swap: 25}
+FAST_TRIALS = {truncate: 8, flip: 10, splice: 4, zero: 4, swap: 4}
+MUTATIONS = [(kind, seed) for kind, count in TRIALS.items() for seed in range(count)]
 
 
 @pytest.mark.parametrize(
-    ("kind", "seed"), trials(MUTATIONS, fast=[case for case in MUTATIONS if case[1] < FEW[case[0]]])
+    ("kind", "seed"), trials(MUTATIONS, fast=[case for case in MUTATIONS if case[1] < FAST_TRIALS[case[0]]])
 )
-def test_a_changed_file_is_refused(
-    kind: Callable[[bytes, random.Random], bytes], seed: int, good: Path, tmp_path: Path
+def test_a_damaged_checkpoint_is_rejected(
+    kind: Callable[[bytes, random.Random], bytes], seed: int, good_run: Path, tmp_path: Path
 ) -> None:
-    path = good / "checkpoints" / "last.ckpt"
+    path = good_run / "checkpoints" / "last.ckpt"
     content = path.read_bytes()
-    changed = kind(content, random.Random(seed))
-    if changed == content:
-        pytest.skip("zeros over zeros")
-    (tmp_path / "changed.ckpt").write_bytes(changed)
+    damaged = kind(content, random.Random(seed))
+    if damaged == content:
+        pytest.skip("The zeros have replaced zeros.")
+    (tmp_path / "damaged.ckpt").write_bytes(damaged)
     with pytest.raises(UsageError):
-        checkpoint_format.load_checkpoint(tmp_path / "changed.ckpt")
+        checkpoint_format.load_checkpoint(tmp_path / "damaged.ckpt")
 
 
 @pytest.mark.parametrize("at", range(-102, 0))
-def test_no_byte_of_the_seal_and_its_record_may_change(at: int, good: Path, tmp_path: Path) -> None:
-    content = bytearray((good / "checkpoints" / "last.ckpt").read_bytes())
+def test_a_changed_byte_of_the_checksum_or_of_the_zip_end_record_is_rejected(
+    at: int, good_run: Path, tmp_path: Path
+) -> None:
+    content = bytearray((good_run / "checkpoints" / "last.ckpt").read_bytes())
     content[at] ^= 1
-    (tmp_path / "changed.ckpt").write_bytes(content)
+    (tmp_path / "damaged.ckpt").write_bytes(content)
     with pytest.raises(UsageError):
-        checkpoint_format.load_checkpoint(tmp_path / "changed.ckpt")
+        checkpoint_format.load_checkpoint(tmp_path / "damaged.ckpt")
 
 
-def bomb() -> bytes:
-    return pickle.dumps(Calls(bytearray, 2**38), protocol=2)
+def memory_bomb() -> bytes:
+    """Return a pickle that allocates 256 GiB."""
+    return pickle.dumps(CallOnUnpickling(bytearray, 2**38), protocol=2)
 
 
-def two_programs(good: bytes) -> bytes:
-    """Torch runs the first of two, zipfile reads the last."""
-    source, target = zipfile.ZipFile(io.BytesIO(good)), io.BytesIO()
+def add_duplicate_pickle(checkpoint: bytes) -> bytes:
+    """Add a second data.pkl: torch reads the first of the two, and zipfile the last."""
+    source, target = zipfile.ZipFile(io.BytesIO(checkpoint)), io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(target, "w") as archive:
         warnings.simplefilter("ignore")
-        archive.writestr("archive/data.pkl", bomb())
+        archive.writestr("archive/data.pkl", memory_bomb())
         for member in source.infolist():
             archive.writestr(member.filename, source.read(member))
     return checkpoint_format.append_checksum(target.getvalue())
 
 
-def loud_program(good: bytes) -> bytes:
-    """Torch finds its member whatever the case."""
-    source, target = zipfile.ZipFile(io.BytesIO(good)), io.BytesIO()
+def rename_pickle_to_capitals(checkpoint: bytes) -> bytes:
+    """Name the pickle DATA.PKL: torch ignores the case of names, and zipfile does not."""
+    source, target = zipfile.ZipFile(io.BytesIO(checkpoint)), io.BytesIO()
     with zipfile.ZipFile(target, "w") as archive:
         for member in source.infolist():
-            program = member.filename.endswith("data.pkl")
-            name = "archive/DATA.PKL" if program else member.filename
-            archive.writestr(name, bomb() if program else source.read(member))
+            is_pickle = member.filename.endswith("data.pkl")
+            name = "archive/DATA.PKL" if is_pickle else member.filename
+            archive.writestr(name, memory_bomb() if is_pickle else source.read(member))
     return checkpoint_format.append_checksum(target.getvalue())
 
 
-DISGUISES: dict[str, Callable[[bytes], bytes]] = {
-    "a pickle before the archive": lambda good: bomb() + good,
-    "a byte after the archive": lambda good: good + b"x",
-    "two programs": two_programs,
-    "a program in capitals": loud_program,
+# Archives that zipfile, which validates a checkpoint, and torch, which loads it, read differently.
+AMBIGUOUS_ARCHIVES: dict[str, Callable[[bytes], bytes]] = {
+    "a pickle before the archive": lambda checkpoint: memory_bomb() + checkpoint,
+    "a byte after the archive": lambda checkpoint: checkpoint + b"x",
+    "two pickles": add_duplicate_pickle,
+    "a pickle with a name in capitals": rename_pickle_to_capitals,
 }
 
 
-@pytest.mark.parametrize("disguise", DISGUISES)
-def test_what_zipfile_and_torch_would_read_differently_is_refused(disguise: str, good: Path, tmp_path: Path) -> None:
-    content = DISGUISES[disguise]((good / "checkpoints" / "best.ckpt").read_bytes())
+@pytest.mark.parametrize("archive", AMBIGUOUS_ARCHIVES)
+def test_an_archive_that_zipfile_and_torch_read_differently_is_rejected(
+    archive: str, good_run: Path, tmp_path: Path
+) -> None:
+    content = AMBIGUOUS_ARCHIVES[archive]((good_run / "checkpoints" / "best.ckpt").read_bytes())
     (tmp_path / "evil.ckpt").write_bytes(content)
     with pytest.raises(UsageError):
         checkpoint_format.load_checkpoint(tmp_path / "evil.ckpt")
 
 
-@pytest.mark.parametrize("weights", [{}, None, {"net.0.weight": "no tensor"}])
-def test_a_sealed_file_that_holds_no_network_is_refused(weights: Any, good: Path, tmp_path: Path) -> None:
-    content = checkpoint_format.load_checkpoint(good / "checkpoints" / "best.ckpt") | {"state_dict": weights}
-    (tmp_path / "empty.ckpt").write_bytes(torch_saved(content))
+@pytest.mark.parametrize("weights", [{}, None, {"net.0.weight": "not a tensor"}])
+def test_a_checkpoint_with_a_valid_checksum_but_without_weights_is_rejected(
+    weights: Any, good_run: Path, tmp_path: Path
+) -> None:
+    content = checkpoint_format.load_checkpoint(good_run / "checkpoints" / "best.ckpt") | {"state_dict": weights}
+    (tmp_path / "empty.ckpt").write_bytes(to_checkpoint_bytes(content))
     with pytest.raises(UsageError):
         digitnet.load(tmp_path / "empty.ckpt")
 
 
-def test_without_the_seal_a_flipped_weight_is_loaded(good: Path, tmp_path: Path) -> None:
-    """Torch reads it without a word."""
-    path = good / "checkpoints" / "last.ckpt"
+def test_a_flipped_bit_of_a_weight_is_rejected_although_torch_loads_it(good_run: Path, tmp_path: Path) -> None:
+    path = good_run / "checkpoints" / "last.ckpt"
     content = bytearray(path.read_bytes())
     weight = torch.load(path, weights_only=True)["state_dict"]["net.0.weight"].numpy().tobytes()
     content[content.index(weight) + 3] ^= 1
-    (tmp_path / "changed.ckpt").write_bytes(content)
-    torch.load(tmp_path / "changed.ckpt", weights_only=True)
+    (tmp_path / "damaged.ckpt").write_bytes(content)
+    torch.load(tmp_path / "damaged.ckpt", weights_only=True)
     with pytest.raises(UsageError, match="SHA-256"):
-        checkpoint_format.load_checkpoint(tmp_path / "changed.ckpt")
+        checkpoint_format.load_checkpoint(tmp_path / "damaged.ckpt")
 
 
-def test_a_checkpoint_of_lightnings_own_is_taken_on_the_checksums_of_its_zip(good: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_sha256_is_protected_by_the_checksums_of_its_zip(good_run: Path, tmp_path: Path) -> None:
     plain = tmp_path / "plain.ckpt"
-    torch.save(checkpoint_format.load_checkpoint(good / "checkpoints" / "best.ckpt"), plain)
+    torch.save(checkpoint_format.load_checkpoint(good_run / "checkpoints" / "best.ckpt"), plain)
     images = torch.rand(5, 28, 28)
-    assert torch.equal(pretrained.load(plain)(images), pretrained.load(good)(images))
+    assert torch.equal(pretrained.load(plain)(images), pretrained.load(good_run)(images))
     content = bytearray(plain.read_bytes())
     content[len(content) // 2] ^= 1
     plain.write_bytes(content)
@@ -279,20 +311,21 @@ def test_a_checkpoint_of_lightnings_own_is_taken_on_the_checksums_of_its_zip(goo
         pretrained.load(plain)
 
 
-def test_every_checkpoint_opens_with_plain_torch_and_no_list_of_exceptions(good: Path) -> None:
-    for path in (good / "checkpoints").iterdir():
+def test_torch_loads_every_checkpoint_with_weights_only_and_no_allowed_globals(good_run: Path) -> None:
+    for path in (good_run / "checkpoints").iterdir():
         assert torch.load(path, weights_only=True)["global_step"] > 0
 
 
-def test_weights_that_are_no_numbers_are_refused(good: Path, tmp_path: Path) -> None:
-    content = checkpoint_format.load_checkpoint(good / "checkpoints" / "best.ckpt")
+def test_a_checkpoint_with_a_nan_weight_is_rejected(good_run: Path, tmp_path: Path) -> None:
+    content = checkpoint_format.load_checkpoint(good_run / "checkpoints" / "best.ckpt")
     content["state_dict"]["net.0.weight"][0] = torch.nan
-    (tmp_path / "nan.ckpt").write_bytes(torch_saved(content))
+    (tmp_path / "nan.ckpt").write_bytes(to_checkpoint_bytes(content))
     with pytest.raises(UsageError, match="not finite"):
         digitnet.load(tmp_path / "nan.ckpt")
 
 
-EVIL_CONFIGS = {
+# Overrides that name other code than the components of an experiment, and what the error message must contain.
+MALICIOUS_OVERRIDES = {
     "model._target_=os.system": "_target_=os.system",
     "trainer.logger={_target_: subprocess.check_output}": "_target_=subprocess.check_output",
     "trainer.callbacks=[{_target_: digitnet.checkpoints.pretrained.json.loads}]": "is not a model",
@@ -303,43 +336,51 @@ EVIL_CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("line", EVIL_CONFIGS)
-def test_a_config_builds_parts_of_an_experiment_and_nothing_else(line: str, forks: Forks, tmp_path: Path) -> None:
-    extra = ("distillation=cnn",) if line.startswith("distillation") else ()
-    done = forks.run("train", *TINY, *extra, line, folder=tmp_path)
-    assert done.status == 2, done.err
-    assert EVIL_CONFIGS[line] in done.err
+@pytest.mark.parametrize("override", MALICIOUS_OVERRIDES)
+def test_an_override_cannot_instantiate_anything_but_components_of_an_experiment(
+    override: str, fork_server: ForkServer, tmp_path: Path
+) -> None:
+    extra = ("distillation=cnn",) if override.startswith("distillation") else ()
+    result = fork_server.run("train", *TINY, *extra, override, folder=tmp_path)
+    assert result.status == 2, result.err
+    assert MALICIOUS_OVERRIDES[override] in result.err
 
 
-HUB = (
+TORCH_HUB_OVERRIDE = (
     "trainer.logger={_target_:lightning.pytorch.loggers.TensorBoardLogger,save_dir:x,"
     "hydra:{_target_:digitnet.models.cnn.torch.hub.load,repo_or_dir:hub,source:local,model:a}}"
 )
 
 
-def test_a_strangers_run_cannot_reach_code_through_a_part_of_ours(forks: Forks, tmp_path: Path) -> None:
+def test_resuming_an_untrusted_run_cannot_load_code_through_a_nested_target(
+    fork_server: ForkServer, tmp_path: Path
+) -> None:
     (tmp_path / "hub").mkdir()
     (tmp_path / "hub" / "hubconf.py").write_text("open('sentinel', 'w')")
     (tmp_path / "run" / ".hydra").mkdir(parents=True)
-    (tmp_path / "run" / ".hydra" / "overrides.yaml").write_text(f"- '{HUB}'")
-    done = forks.run("train", "resume=run", folder=tmp_path)
-    assert done.status == 2, done.err
-    assert "torch.hub.load" in done.err
+    (tmp_path / "run" / ".hydra" / "overrides.yaml").write_text(f"- '{TORCH_HUB_OVERRIDE}'")
+    result = fork_server.run("train", "resume=run", folder=tmp_path)
+    assert result.status == 2, result.err
+    assert "torch.hub.load" in result.err
     assert not (tmp_path / "sentinel").exists()
 
 
-@pytest.mark.parametrize("line", ["model._target_=evil.Net", "hydra.sweeper._target_=evil.Net", "~hydra", "[a"])
-def test_a_strangers_run_cannot_name_code_to_import(line: str, forks: Forks, tmp_path: Path) -> None:
+@pytest.mark.parametrize("override", ["model._target_=evil.Net", "hydra.sweeper._target_=evil.Net", "~hydra", "[a"])
+def test_resuming_an_untrusted_run_imports_no_code_that_it_names(
+    override: str, fork_server: ForkServer, tmp_path: Path
+) -> None:
     (tmp_path / "evil.py").write_text("open('sentinel', 'w')")
     (tmp_path / "run" / ".hydra").mkdir(parents=True)
-    (tmp_path / "run" / ".hydra" / "overrides.yaml").write_text(f"- {line}")
-    on_path = Sabotage("digitnet.cli.hydra_app:run_hydra_app", 0, Insert(str(tmp_path)))
-    done = forks.run("train", "resume=run", folder=tmp_path, sabotages=[on_path])
-    assert done.status == 2, done.err
+    (tmp_path / "run" / ".hydra" / "overrides.yaml").write_text(f"- {override}")
+    add_to_sys_path = FaultInjection("digitnet.cli.hydra_app:run_hydra_app", 0, InsertInSysPath(str(tmp_path)))
+    result = fork_server.run("train", "resume=run", folder=tmp_path, faults=[add_to_sys_path])
+    assert result.status == 2, result.err
     assert not (tmp_path / "sentinel").exists()
 
 
-class Insert:
+class InsertInSysPath:
+    """Add a folder to the module search path."""
+
     def __init__(self, folder: str) -> None:
         self.folder = folder
 

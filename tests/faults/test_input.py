@@ -1,4 +1,4 @@
-"""Wrong data and wrong words on the command line: one line, exit 2, nothing made."""
+"""Damaged data files and wrong arguments end a command with one line, with status 2, and before any file is written."""
 
 import gzip
 import random
@@ -23,15 +23,16 @@ DAMAGES = [(name, packed, kind, seed) for name in FILES for packed in (True, Fal
 
 @pytest.fixture(scope="module")
 def raw() -> dict[str, bytes]:
+    """Return the uncompressed content of each MNIST file."""
     folder = Path(mnist.__file__).parent / "files"
     return {name: gzip.decompress((folder / f"{name}.gz").read_bytes()) for name in FILES}
 
 
 @pytest.mark.parametrize(("name", "packed", "kind", "seed"), trials(DAMAGES, fast=[d for d in DAMAGES if d[3] == 0]))
-def test_a_changed_file_of_mnist_is_refused(
+def test_a_damaged_mnist_file_is_never_read_as_other_images(
     name: str, packed: bool, kind: Any, seed: int, raw: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """A changed date in the header of a .gz changes no image: only then may it be read."""
+    """A file may be read only if the damage changes no image, for example the date in the header of a .gz."""
     folder = tmp_path / "MNIST" / "raw"
     folder.mkdir(parents=True)
     good = gzip.compress(raw[name], compresslevel=1) if packed else raw[name]
@@ -44,8 +45,8 @@ def test_a_changed_file_of_mnist_is_refused(
     assert content.numpy().tobytes() == raw[name]
 
 
-# What reliability asks for beyond test_train's list, each with what the answer has to name.
-WRONG = {
+# Wrong overrides in addition to those in tests/test_train.py, each with a text that the error message must contain.
+INVALID_OVERRIDES = {
     "lr=1": "optimizer.lr",
     "optimizer.lr=-1": "optimizer.lr=-1",
     "optimizer.lr=nan": "optimizer.lr=nan",
@@ -89,38 +90,42 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("words", trials(WRONG, fast=[*WRONG][::4]))
-def test_wrong_words_get_one_line(words: str, run: Run, tmp_path: Path) -> None:
-    done = run(train, *words.split(" "))
-    assert done.status == 2, done.err
-    assert done.out == ""
-    assert done.err.count("\n") == 1, done.err
-    assert WRONG[words] in done.err
+@pytest.mark.parametrize("overrides", trials(INVALID_OVERRIDES, fast=[*INVALID_OVERRIDES][::4]))
+def test_an_invalid_override_is_reported_in_one_line_before_any_file_is_written(
+    overrides: str, run: Run, tmp_path: Path
+) -> None:
+    result = run(train, *overrides.split(" "))
+    assert result.status == 2, result.err
+    assert result.out == ""
+    assert result.err.count("\n") == 1, result.err
+    assert INVALID_OVERRIDES[overrides] in result.err
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")
 def keys() -> list[str]:
+    """Return every key of the training configuration."""
     with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
         config = hydra.compose("train", ["run_dir=x", "weight_averaging=ema", "distillation=cnn"])
     return _all_keys(config)
 
 
 @pytest.mark.fault
-def test_one_typo_in_any_key_is_refused_and_led_back(keys: list[str], run: Run, tmp_path: Path) -> None:
-    """By the command itself, in this process."""
-    draw, led_back = random.Random(1), 0
+def test_the_train_command_rejects_a_typo_in_any_key_and_suggests_the_correct_key(
+    keys: list[str], run: Run, tmp_path: Path
+) -> None:
+    rng, suggested = random.Random(1), 0
     for key in keys:
-        at = draw.randrange(len(key))
-        typo = draw.choice([key[:at] + key[at + 1 :], key[:at] + "x" + key[at:], key[:at] + "x" + key[at + 1 :]])
+        at = rng.randrange(len(key))
+        typo = rng.choice([key[:at] + key[at + 1 :], key[:at] + "x" + key[at:], key[:at] + "x" + key[at + 1 :]])
         if typo in keys or not typo.strip("."):
             continue
-        done = run(train, "weight_averaging=ema", "distillation=cnn", f"{typo}=1")
-        assert done.status == 2, typo
-        assert 1 <= done.err.count("\n") <= 3
-        assert typo in done.err
-        led_back += key in done.err.replace(typo, "", 1)
-    assert led_back / len(keys) >= 0.95
+        result = run(train, "weight_averaging=ema", "distillation=cnn", f"{typo}=1")
+        assert result.status == 2, typo
+        assert 1 <= result.err.count("\n") <= 3
+        assert typo in result.err
+        suggested += key in result.err.replace(typo, "", 1)
+    assert suggested / len(keys) >= 0.95
     assert list(tmp_path.iterdir()) == []
 
 
@@ -128,8 +133,8 @@ TYPOS = ["optimizer.lrr=1", "data.batch_sze=64", "model.channel=[8]", "trainer.m
 
 
 @pytest.mark.parametrize("typo", trials(TYPOS, fast=TYPOS[:1]))
-def test_a_real_process_says_it_too(typo: str, tmp_path: Path) -> None:
-    done = spawn("digitnet.train", typo, folder=tmp_path)
-    assert done.status == 2
-    assert done.err.count("\n") == 1
-    assert "did you mean" in done.err
+def test_a_typo_is_reported_in_one_line_by_a_real_process_too(typo: str, tmp_path: Path) -> None:
+    result = spawn("digitnet.train", typo, folder=tmp_path)
+    assert result.status == 2
+    assert result.err.count("\n") == 1
+    assert "did you mean" in result.err

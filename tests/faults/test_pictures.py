@@ -17,11 +17,11 @@ from tests.inference.photos.test_image_io import drawing, rotated
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 
 
-def corrupt_header(content: bytes, draw: random.Random) -> bytes:
+def corrupt_header(content: bytes, rng: random.Random) -> bytes:
     """Replace up to four of the first 64 bytes, which hold sizes, depths and offsets."""
     corrupted = bytearray(content)
-    for _ in range(draw.randint(1, 4)):
-        corrupted[draw.randrange(min(len(content), 64))] = draw.choice([0, 1, 127, 128, 255, draw.randrange(256)])
+    for _ in range(rng.randint(1, 4)):
+        corrupted[rng.randrange(min(len(content), 64))] = rng.choice([0, 1, 127, 128, 255, rng.randrange(256)])
     return bytes(corrupted)
 
 

@@ -1,4 +1,4 @@
-"""Two processes through the real command: the same test set, each image scored once."""
+"""Training and evaluation in two real processes, which score each test image exactly once."""
 
 import json
 from pathlib import Path
@@ -7,36 +7,40 @@ import pytest
 
 from digitnet import evaluate
 from tests.conftest import FAST, Run, spawn
-from tests.faults.child import Forks
+from tests.faults.child import ForkServer
 
-TWO = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
+TWO_PROCESSES = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
 
 
-def test_two_processes_train_and_test_as_one_would(run: Run, tmp_path: Path) -> None:
+def test_a_run_of_two_processes_has_the_test_metrics_that_one_process_computes(run: Run, tmp_path: Path) -> None:
     options = ("trainer.limit_test_batches=1.0", "hydra.run.dir=out")
-    done = spawn("digitnet.train", *FAST, *TWO, *options, folder=tmp_path)
-    assert done.status == 0, done.err
-    assert done.out.count("epoch 1/2") == 1, "only the first process speaks"
-    double = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert_the_same(double, json.loads(run(evaluate, "model=out", "json_path=-").out))
+    result = spawn("digitnet.train", *FAST, *TWO_PROCESSES, *options, folder=tmp_path)
+    assert result.status == 0, result.err
+    assert result.out.count("epoch 1/2") == 1, "Only the first process may print."
+    two_processes = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert_equal_metrics(two_processes, json.loads(run(evaluate, "model=out", "json_path=-").out))
 
 
 @pytest.mark.slow
-def test_two_processes_evaluate_as_one_would(trained: Path, run: Run, tmp_path: Path) -> None:
-    done = spawn("digitnet.evaluate", *TWO, "model=out", "json_path=two.json", folder=tmp_path)
-    assert done.status == 0, done.err
-    double = json.loads((tmp_path / "two.json").read_text())
-    assert_the_same(double, json.loads(run(evaluate, "model=out", "json_path=-").out))
+def test_evaluate_in_two_processes_gives_the_metrics_of_one_process(
+    trained_run: Path, run: Run, tmp_path: Path
+) -> None:
+    result = spawn("digitnet.evaluate", *TWO_PROCESSES, "model=out", "json_path=two.json", folder=tmp_path)
+    assert result.status == 0, result.err
+    two_processes = json.loads((tmp_path / "two.json").read_text())
+    assert_equal_metrics(two_processes, json.loads(run(evaluate, "model=out", "json_path=-").out))
 
 
-def assert_the_same(double: dict[str, float], single: dict[str, float]) -> None:
-    figures = ["test/acc", *(f"test/acc/{digit}" for digit in range(10))]
-    assert [double[name] for name in figures] == [single[name] for name in figures]
-    assert double["test/loss"] == pytest.approx(single["test/loss"], abs=1e-6)
+def assert_equal_metrics(two_processes: dict[str, float], one_process: dict[str, float]) -> None:
+    names = ["test/acc", *(f"test/acc/{digit}" for digit in range(10))]
+    assert [two_processes[name] for name in names] == [one_process[name] for name in names]
+    assert two_processes["test/loss"] == pytest.approx(one_process["test/loss"], abs=1e-6)
 
 
-def test_a_sweep_over_processes_is_refused(forks: Forks, tmp_path: Path) -> None:
-    done = forks.run("train", "-m", *FAST, *TWO, "seed=1,2", folder=tmp_path)
-    assert done.status == 2
-    assert "one process" in done.err
-    assert {path.name for path in tmp_path.iterdir()} == {".out", ".err"}, "what the test itself catches"
+def test_a_sweep_in_two_processes_is_rejected(fork_server: ForkServer, tmp_path: Path) -> None:
+    result = fork_server.run("train", "-m", *FAST, *TWO_PROCESSES, "seed=1,2", folder=tmp_path)
+    assert result.status == 2
+    assert "one process" in result.err
+    assert {path.name for path in tmp_path.iterdir()} == {".out", ".err"}, (
+        "Only the files with the output of the command may exist."
+    )

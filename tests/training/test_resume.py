@@ -25,8 +25,8 @@ SAME_RUN = (
 
 def test_a_run_that_version_0_1_0_started_continues_under_the_new_names(run: Run, tmp_path: Path) -> None:
     shutil.copytree(GOLDEN_RUN, tmp_path / "old")
-    done = run(train, "resume=old")
-    assert done.status == 0, done.err
+    result = run(train, "resume=old")
+    assert result.status == 0, result.err
     assert run(train, *SAME_RUN, "hydra.run.dir=new").status == 0
     old, new = (load_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("old", "new"))
     for key, value in new["state_dict"].items():

@@ -1,4 +1,4 @@
-"""How the outputs of a network translate into confidence."""
+"""The values that turn logits into calibrated probabilities."""
 
 import math
 from dataclasses import dataclass

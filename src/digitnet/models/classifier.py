@@ -1,4 +1,4 @@
-"""The base class of the trainable networks: loss, optimizer, learning rate schedule and checkpoints."""
+"""Extends DigitModule to the base class of networks: loss, optimizer, learning rate schedule and checkpoints."""
 
 import math
 from collections.abc import Callable, Iterable

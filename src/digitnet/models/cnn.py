@@ -1,4 +1,4 @@
-"""A convolutional network."""
+"""The convolutional network, which is the default model."""
 
 from collections.abc import Sequence
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""The base class of everything that classifies digits: pixels in, logits out, and the metrics of evaluation."""
+"""The base class of every model and ensemble: pixels in, logits out, and the metrics of validation and test."""
 
 from abc import abstractmethod
 

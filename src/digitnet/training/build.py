@@ -1,4 +1,4 @@
-"""From a composed config to the objects of a run: data module, model, callbacks and Trainer."""
+"""Builds the objects of a run from a composed config: data module, model, callbacks and Trainer."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Keeps one record for each epoch."""
+"""Records the metrics of every epoch in metrics.csv."""
 
 import time
 from pathlib import Path

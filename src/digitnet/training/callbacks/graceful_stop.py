@@ -1,4 +1,4 @@
-"""Saves the state of a run when a signal asks it to end."""
+"""Saves last.ckpt and ends the run when SIGTERM or Ctrl-C was received."""
 
 from typing import Any
 

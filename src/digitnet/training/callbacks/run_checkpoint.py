@@ -1,4 +1,4 @@
-"""Saves the best and the last epoch of a run."""
+"""Saves best.ckpt and last.ckpt at the end of every epoch."""
 
 import math
 from pathlib import Path

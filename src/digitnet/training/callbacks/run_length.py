@@ -1,4 +1,4 @@
-"""Keeps a resumed run consistent with the length that it was planned for."""
+"""Remembers, for a resumed run, its planned number of steps and whether early stopping has ended it."""
 
 from typing import Any
 

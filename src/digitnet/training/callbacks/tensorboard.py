@@ -1,4 +1,4 @@
-"""What a run shows in TensorBoard besides the metrics of each epoch."""
+"""Logs the graph, charts, images and plots that a run shows in TensorBoard."""
 
 from collections.abc import Mapping
 from typing import Any

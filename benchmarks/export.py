@@ -19,6 +19,7 @@ import torch
 from digitnet.checkpoints import pretrained
 from digitnet.data import mnist
 from digitnet.data.datamodule import EVAL_BATCH_SIZE
+from digitnet.environment import environment_info
 from digitnet.export import FORMATS
 from digitnet.inference.model_export import export_model
 
@@ -41,7 +42,7 @@ def measure_file_sizes(name: str, folder: Path) -> dict[str, int]:
     files = {"ckpt": run_dir / "checkpoints" / "best.ckpt"}
     for suffix in FORMATS:
         files[suffix] = folder / f"{name}.{suffix}"
-        export_model(pretrained.load(name), files[suffix], recording.surroundings())
+        export_model(pretrained.load(name), files[suffix], environment_info())
     return {f"{name}_{suffix}": file.stat().st_size for suffix, file in files.items()}
 
 

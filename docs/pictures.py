@@ -10,6 +10,7 @@ Every figure in a picture comes from a run folder, from benchmarks/results or fr
 import argparse
 import csv
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -242,9 +243,9 @@ def draw_room(left: float, top: float, width: float, height: float, color: str, 
 
 
 @contextmanager
-def serving(command: list[str], address: str) -> Iterator[None]:
-    """Run a server until the block ends; the block starts when the address answers."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+def serving(command: list[str], address: str, folder: str | Path = ROOT) -> Iterator[None]:
+    """Run a server in a folder until the block ends; the block starts when the address answers."""
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             for _ in range(120):
                 try:
@@ -261,11 +262,12 @@ def take_screenshots(runs: dict[str, Path], chromium: str) -> None:
     """Photograph the Custom Scalars tab of TensorBoard, and the demo page with a digit drawn on it."""
     from playwright.sync_api import sync_playwright
 
-    board = ",".join(f"{name}:{path}" for name, path in runs.items())
-    with sync_playwright() as playwright:
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        for name, run_dir in runs.items():
+            shutil.copytree(run_dir, Path(folder, "logs", name))
         browser = playwright.chromium.launch(executable_path=chromium)
-        command = [sys.executable, "-m", "tensorboard.main", "--logdir_spec", board, "--port", "6107"]
-        with serving(command, "http://127.0.0.1:6107"):
+        command = [sys.executable, "-m", "tensorboard.main", "--logdir", "logs", "--port", "6107"]
+        with serving(command, "http://127.0.0.1:6107", folder):
             page = browser.new_page(viewport={"width": 1100, "height": 480})
             page.goto("http://127.0.0.1:6107/#custom_scalars")
             page.get_by_text("training and validation").wait_for(timeout=60_000)
@@ -276,15 +278,17 @@ def take_screenshots(runs: dict[str, Path], chromium: str) -> None:
             page.goto("http://127.0.0.1:6108")
             box = page.locator("canvas").bounding_box()
             assert box is not None
-            points = [(0.3, 0.25), (0.42, 0.18), (0.52, 0.3), (0.4, 0.47), (0.55, 0.62), (0.5, 0.8), (0.28, 0.78)]
-            for number, (x, y) in enumerate(points):
-                page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=8)
+            upper, lower = np.radians(np.linspace(-160, 80, 16)), np.radians(np.linspace(-80, 160, 16))
+            stroke = [(0.45 + 0.11 * np.cos(a), 0.33 + 0.16 * np.sin(a)) for a in upper]
+            stroke += [(0.45 + 0.13 * np.cos(a), 0.67 + 0.18 * np.sin(a)) for a in lower]
+            for number, (x, y) in enumerate(stroke):
+                page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
                 if number == 0:
                     page.mouse.down()
             page.mouse.up()
             page.locator("output").first.wait_for(timeout=60_000)
             page.wait_for_timeout(1000)
-            page.screenshot(path=IMAGES / "demo.png")
+            page.screenshot(path=IMAGES / "demo.png", clip={"x": 0, "y": 0, "width": 1100, "height": 440})
         browser.close()
 
 

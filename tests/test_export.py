@@ -176,7 +176,7 @@ def test_a_file_that_cannot_be_run_is_not_written(
         ("--model cnn -o x.onnx --verbose", "unrecognized arguments: --verbose"),
         ("--model nothing -o x.onnx", "nothing: no checkpoint there"),
         ("--model cnn -o /proc/x.onnx", "--output=/proc: cannot write there"),
-        ("--model here.ckpt -o x.safetensors", "not a whole checkpoint"),
+        ("--model here.ckpt -o x.safetensors", "not an intact checkpoint"),
         ("--model cnn -o there.onnx", "there.onnx exists"),
         ("--model cnn -o there.safetensors", "there.json exists"),
         ("--run cnn -o x.onnx", "did you mean --model?"),

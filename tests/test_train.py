@@ -345,7 +345,7 @@ def test_a_truncated_checkpoint_is_not_resumed(trained_run: Path, run: Run) -> N
     last.write_bytes(last.read_bytes()[:5000])
     result = run(train, "resume=out", "trainer.max_epochs=3")
     assert result.status == 2
-    assert "last.ckpt: not a whole checkpoint" in result.err
+    assert "last.ckpt: not an intact checkpoint" in result.err
 
 
 def test_a_glob_pattern_sweeps_over_experiments(run: Run, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ends a command on SIGTERM or Ctrl-C without leaving a half-written file.
+"""Ends a command on SIGTERM, SIGUSR1 or Ctrl-C without leaving a half-written file.
 
 A command ends at once; while it trains, it first saves its state. Lightning 2.6 exits with status 0 when a run is
 terminated (#19916) and with 1 when it is interrupted, and may stop in the middle of a validation, while averaged
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # SLURM users ask for SIGUSR1 before the time limit
 
 
 class ShutdownRequested(SystemExit):
@@ -67,7 +67,7 @@ def reinstall_handlers() -> None:
 
 @contextmanager
 def install_handlers() -> Iterator[None]:
-    """Raise ShutdownRequested on SIGTERM or Ctrl-C inside the block.
+    """Raise ShutdownRequested on SIGTERM, SIGUSR1 or Ctrl-C inside the block.
 
     Yields:
         Nothing.

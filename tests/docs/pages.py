@@ -8,7 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = [
     path
-    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("src/**/*.md")])
+    for pattern in ("*.md", "docs/**/*.md", "src/**/*.md", "benchmarks/*.md", "tools/*.md")
+    for path in sorted(ROOT.glob(pattern))
     if "_build" not in path.parts
 ]
 IDS = [str(path.relative_to(ROOT)) for path in PAGES]
@@ -28,8 +29,8 @@ class Block:
 
     @property
     def file(self) -> str | None:
-        """The name of the file that the block shows, if its first line is a comment with a path in it."""
-        found = re.match(r"# ([\w/.-]+\.(?:py|yaml))$", self.content.partition("\n")[0])
+        """The name of the file that the block shows: a comment in its first line, or below Hydra's header."""
+        found = re.match(r"(?:# @package \w+\n)?# ([\w/.-]+\.(?:py|yaml))\n", self.content)
         return found[1] if found else None
 
 

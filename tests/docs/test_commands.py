@@ -12,13 +12,14 @@ from typing import Any, NoReturn
 
 import pytest
 
-from digitnet.cli import hydra_app
+from digitnet import evaluate
+from digitnet.cli import command_line
 from tests.docs.pages import IDS, PAGES, ROOT, blocks, command_lines, words
 
 COMMANDS = [
     pytest.param(page, line, id=f"{name}: {line}")
     for page, name in zip(PAGES, IDS, strict=True)
-    for line in command_lines(page)
+    for line in dict.fromkeys(command_lines(page))
 ]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -63,7 +64,9 @@ def check_digitnet(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPa
     if arguments == ["--help"]:
         assert f"digitnet-{name}" in PROJECT["scripts"]
     elif name in ("train", "evaluate"):
-        hydra_app.validate_command_line(arguments, name, lambda config: None, list)
+        # There is no run to resume, so the overrides of train are not expanded.
+        expand = evaluate.expand_overrides if name == "evaluate" else None
+        command_line.validate_command_line(arguments, name, lambda config: None, expand)
     else:
         parse_with(import_module(f"digitnet.{name}").main, arguments, monkeypatch)
 
@@ -106,6 +109,8 @@ def check(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             check_digitnet(script.removeprefix("digitnet-"), arguments, monkeypatch)
         case ["python", "-m", module, *arguments] if module.startswith("digitnet."):
             check_digitnet(module.removeprefix("digitnet."), arguments, monkeypatch)
+        case ["python", "-m", module, *arguments] if module.startswith("tools."):
+            check_script(f"{module.replace('.', '/')}.py", arguments, monkeypatch)
         case ["python", "-m", "pytest", *arguments] | ["pytest", *arguments]:
             check_pytest(arguments)
         case ["python" | "python3", "-m", "venv", _] | ["source", ".venv/bin/activate"] | ["uv", "venv"]:

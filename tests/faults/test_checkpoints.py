@@ -334,11 +334,11 @@ def test_a_checkpoint_with_a_nan_weight_is_rejected(good_run: Path, tmp_path: Pa
 MALICIOUS_OVERRIDES = {
     "model._target_=os.system": "_target_=os.system",
     "trainer.logger={_target_: subprocess.check_output}": "_target_=subprocess.check_output",
-    "trainer.callbacks=[{_target_: digitnet.checkpoints.pretrained.json.loads}]": "is no model",
+    "trainer.callbacks=[{_target_: digitnet.checkpoints.pretrained.json.loads}]": "is not a model",
     "distillation.teacher._target_=torch.load": "_target_=torch.load",
     "trainer.logger.hydra={_target_: digitnet.models.cnn.torch.hub.load}": "digitnet.models.cnn.torch.hub.load",
     "trainer.logger=${oc.create:{_target_: digitnet.models.cnn.torch.load}}": "digitnet.models.cnn.torch.load",
-    "trainer.profiler={_target_: lightning.fabric.utilities.cloud_io._load}": "is no model",
+    "trainer.profiler={_target_: lightning.fabric.utilities.cloud_io._load}": "is not a model",
 }
 
 

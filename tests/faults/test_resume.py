@@ -242,7 +242,7 @@ def test_a_finished_run_can_be_extended_and_reports_the_new_number_of_steps(
 ) -> None:
     result = fork_server.run("train", "resume=out", "trainer.max_epochs=4", folder=tmp_path)
     assert result.status == 0, result.err
-    assert "planned for 24 steps, now for 32" in result.out
+    assert "planned for 24 steps and now has 32" in result.out
     assert [row["epoch"] for row in run_state(finished_run)["rows"]] == [0, 1, 2, 3]
     assert resume(fork_server, tmp_path).out.count("is finished") == 1, "The extended run must be finished as well."
 
@@ -358,7 +358,7 @@ def test_resume_rejects_a_run_whose_configuration_files_have_changed(
     record.write_text(record.read_text().replace("rotation: 10", "rotation: 11"))
     result = resume(fork_server, tmp_path)
     assert result.status == 2
-    assert "the configs say something else of data" in result.err
+    assert "the config files define data differently" in result.err
 
 
 @pytest.mark.parametrize("arguments", [("++resume=out",), ("resume=out", "hydra.run.dir=out")])

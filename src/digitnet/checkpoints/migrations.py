@@ -7,7 +7,7 @@ from typing import Any
 _HYPER_PARAMETERS = {"warmup": "warmup_fraction", "pool": "pool_size"}
 # Keys of the config and classes in it, in the order in which they are replaced.
 _CONFIG_KEYS = {
-    "weight_averaging": "weight_averaging",
+    "averaging": "weight_averaging",
     "folder": "run_dir",
     "schedule.warmup": "schedule.warmup_fraction",
     "model.warmup": "model.warmup_fraction",
@@ -19,7 +19,7 @@ _CONFIG_KEYS = {
 _CONFIG_VALUES = {
     "digitnet.weights.load_all": "digitnet.checkpoints.pretrained.load_ensemble",
     "${folder}": "${run_dir}",
-    "${schedule.warmup_fraction}": "${schedule.warmup_fraction}",
+    "${schedule.warmup}": "${schedule.warmup_fraction}",
 }
 
 
@@ -69,7 +69,7 @@ def migrate_override(override: str) -> str:
     """Translate a recorded command-line override of an earlier version.
 
     Args:
-        override: A line of `.hydra/overrides.yaml`, such as "weight_averaging=ema".
+        override: A line of `.hydra/overrides.yaml`, such as "averaging=ema".
 
     Returns:
         The line under the names of this version.

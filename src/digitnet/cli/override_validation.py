@@ -20,7 +20,7 @@ _HYDRA_KEYWORDS = ("_target_", "_convert_", "_partial_", "_recursive_")
 
 # Keys and options of digitnet 0.1.0 whose new name is not the most similar one.
 _RENAMED = {
-    "weight_averaging": "weight_averaging",
+    "averaging": "weight_averaging",
     "folder": "run_dir",
     "run": "model",
     "json": "json_path",

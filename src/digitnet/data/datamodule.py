@@ -74,18 +74,23 @@ class MNISTDataModule(L.LightningDataModule):
         mnist.load_mnist("test", self.root)
 
     def train_dataloader(self) -> DeterministicLoader:
+        """Return a loader of the shuffled, augmented training images."""
         return self._loader("train", self.batch_size, shuffle_seed=self.seed, augmentation=self.augmentation)
 
     def val_dataloader(self) -> DeterministicLoader | list[DeterministicLoader]:
+        """Return a loader of the validation images, or an empty list without validation."""
         return self._loader("val", EVAL_BATCH_SIZE) if self.val_size else []
 
     def test_dataloader(self) -> DeterministicLoader:
+        """Return a loader of the test images."""
         return self._loader("test", EVAL_BATCH_SIZE)
 
     def predict_dataloader(self) -> DeterministicLoader:
+        """Return a loader of the test images."""
         return self.test_dataloader()
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Return the batch as it is."""
         return batch  # the loaders yield batches on the device
 
     def split(self, name: Literal["train", "val", "test"]) -> tuple[Tensor, Tensor]:

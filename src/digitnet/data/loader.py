@@ -55,15 +55,19 @@ class DeterministicLoader:
 
     @property
     def sampler(self) -> "DeterministicLoader":
+        """This loader, which draws its own order."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the next iteration, from 0."""
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, int]:
+        """Return the position, for the checkpoint."""
         return {"epoch": self.epoch, "step": self.step}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continue at a position that `state_dict` has returned."""
         self.resume_position = state_dict
 
     def __len__(self) -> int:

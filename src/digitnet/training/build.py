@@ -6,19 +6,22 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch.nn
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
+from lightning.fabric.plugins import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import LambdaCallback, TQDMProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 from digitnet.checkpoints.lightning_io import AtomicCheckpointIO
 from digitnet.data import Augmentation, MNISTDataModule
 from digitnet.errors import UsageError
-from digitnet.models import DigitClassifier
+from digitnet.models import DigitClassifier, Distillation
 from digitnet.training.callbacks import EpochLog, GracefulStop, RunCheckpoint, RunLength, TensorBoardReport
 from digitnet.training.run_dir import metrics_csv
 
@@ -58,7 +61,7 @@ def build_run(config: DictConfig) -> Run:
     distillation = instantiate(config.distillation, "distillation") if config.get("distillation") else None
     # The seed is set after the teachers were built, so that they do not change the initial weights of the student.
     L.seed_everything(config.seed, verbose=False)
-    model = instantiate(config.model, "model", distillation=distillation)
+    model = _build_model(config.model, distillation)
     hparams = collect_hparams(config, model, data)
     epoch_log = EpochLog(metrics_csv(run_dir))
     run_checkpoint = RunCheckpoint(run_dir, epoch_log)
@@ -72,6 +75,14 @@ def build_run(config: DictConfig) -> Run:
         *_optional_callbacks(config),
     ]
     return Run(data, model, build_trainer(config.trainer, callbacks), epoch_log, hparams)
+
+
+def _build_model(config: DictConfig, distillation: Distillation | None) -> DigitClassifier:
+    """Build the model. Hydra would convert a dataclass among the arguments to a config, so it is passed afterwards."""
+    if distillation is None:
+        return cast(DigitClassifier, instantiate(config, "model"))
+    partial = instantiate(config, "model", _partial_=True)
+    return cast(DigitClassifier, partial(distillation=distillation))
 
 
 def _optional_callbacks(config: DictConfig) -> list[L.Callback]:
@@ -109,11 +120,15 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     partial = instantiate(config, "trainer", _partial_=True)
     show_progress = partial.keywords.get("enable_progress_bar", sys.stdout.isatty())
+    plugins = _as_list(partial.keywords.get("plugins"))
     # Lightning's default, the Rich progress bar, is redrawn in each step whatever its refresh_rate is.
     progress_bars = [TQDMProgressBar(refresh_rate=20)] if show_progress else []
     kwargs = {
         "callbacks": [*callbacks, *progress_bars, *_as_list(partial.keywords.get("callbacks"))],
-        "plugins": [AtomicCheckpointIO(), *_as_list(partial.keywords.get("plugins"))],
+        "plugins": [AtomicCheckpointIO(), *_cluster_environment(plugins), *plugins],
+        # In a SLURM job Lightning loads the weights of any `hpc_ckpt_*.ckpt` in this directory, instead of those that
+        # it was given. Nothing is ever written there.
+        "default_root_dir": Path(partial.keywords.get("default_root_dir") or ".") / "lightning",
         "enable_progress_bar": show_progress,
         "enable_model_summary": False,  # run_experiment prints it; as a callback it would cost time in each step
     }
@@ -124,6 +139,17 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
         if "No supported gpu backend" in str(error):
             raise UsageError("trainer.accelerator=gpu: this machine has no GPU; use trainer.accelerator=cpu") from error
         raise UsageError(f"trainer: {error}") from error
+
+
+def _cluster_environment(plugins: list[Any]) -> list[ClusterEnvironment]:
+    """Turn off Lightning's requeueing of SLURM jobs, which saves a checkpoint of its own and exits with status 0.
+
+    A torchrun inside a SLURM job, or a plugin of the config, takes precedence, as it does in Lightning.
+    """
+    is_slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+    if not is_slurm or any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+        return []
+    return [SLURMEnvironment(auto_requeue=False)]
 
 
 def instantiate(config: DictConfig, name: str, **kwargs: Any) -> Any:
@@ -162,6 +188,7 @@ def silence_lightning() -> None:
         "Precision .* is not supported by the model summary",
         ".*torch.jit",  # torch uses it to draw the graph
         ".*LeafSpec.*deprecated",  # lightning 2.6 with torch 2.15
+        "The `srun` command is available on your system but is not used",  # on every login node of a cluster
     ):
         warnings.filterwarnings("ignore", message=message)
 

@@ -1,13 +1,11 @@
 """Tests of `detect_digits`: digits on any paper, in any light and by any pen are detected and become MNIST images."""
 
-import importlib.util
 import io
 import itertools
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from skimage.measure import euler_number
 
+from benchmarks.photo_generator import generate_photographs
 from digitnet.data import mnist
 from digitnet.inference.photos.image_io import load_image
 from digitnet.inference.photos.segment import DetectedDigit, detect_digits
@@ -364,21 +363,10 @@ def test_strokes_of_a_broad_pen_are_at_most_7_pixels_wide() -> None:
 # Photographs and imports
 
 
-def photographs() -> ModuleType:
-    """Import the benchmark, which is not a part of the package."""
-    spec = importlib.util.spec_from_file_location("photographs", BENCHMARKS / "photographs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_37_of_40_synthetic_photographs_are_read_correctly(
-    readers: dict[str, DigitReader], monkeypatch: pytest.MonkeyPatch
+    readers: dict[str, DigitReader],
 ) -> None:
-    monkeypatch.syspath_prepend(BENCHMARKS)  # it imports another benchmark
-    files = itertools.islice(photographs().photographs("tuning"), 40)
+    files = itertools.islice(generate_photographs("tuning"), 40)
     texts = [(digit, readers["cnn"].read(Image.open(io.BytesIO(file))).text) for digit, file in files]
     assert sum(text == str(digit) for digit, text in texts) >= 37
 

@@ -87,7 +87,7 @@ def test_without_output_options_no_file_is_written_or_changed(run: Run, trained_
         ("model=text.ckpt", "not an intact checkpoint"),
         ("model=empty.ckpt", "not an intact checkpoint"),
         ("model=foreign.ckpt", "not a checkpoint that digitnet wrote"),
-        ("model=stranger.ckpt", "Transformer"),
+        ("model=unknown_model.ckpt", "Transformer"),
         ("model=short.ckpt", "not an intact checkpoint"),
         ("model=misfit.ckpt", "does not fit MLP"),
         ("rum=out", "did you mean run"),
@@ -103,7 +103,7 @@ def test_invalid_input_is_reported_in_one_line(override: str, message: str, run:
     (folder / "text.ckpt").write_text("hello")
     (folder / "empty.ckpt").write_bytes(b"")
     torch.save({"state_dict": {}}, folder / "foreign.ckpt")
-    torch.save(checkpoint | {"digitnet_model": "Transformer"}, folder / "stranger.ckpt")
+    torch.save(checkpoint | {"digitnet_model": "Transformer"}, folder / "unknown_model.ckpt")
     torch.save(checkpoint | {"hyper_parameters": {"hidden": [3]}}, folder / "misfit.ckpt")
     (folder / "short.ckpt").write_bytes((trained_run / "checkpoints" / "best.ckpt").read_bytes()[:-500])
     result = run(evaluate, *override.split())
@@ -122,10 +122,12 @@ class WriteSentinel:
 
 
 def test_a_malicious_checkpoint_is_rejected_and_executes_no_code(run: Run, tmp_path: Path) -> None:
-    torch.save({"digitnet_model": "MLP", "hyper_parameters": WriteSentinel(), "state_dict": {}}, tmp_path / "evil.ckpt")
-    assert run(evaluate, "model=evil.ckpt").status == 2
+    torch.save(
+        {"digitnet_model": "MLP", "hyper_parameters": WriteSentinel(), "state_dict": {}}, tmp_path / "malicious.ckpt"
+    )
+    assert run(evaluate, "model=malicious.ckpt").status == 2
     assert not (tmp_path / "sentinel").exists()
-    torch.load(tmp_path / "evil.ckpt", weights_only=False)
+    torch.load(tmp_path / "malicious.ckpt", weights_only=False)
     assert (tmp_path / "sentinel").exists(), (
         "The object does not execute code even without restrictions, so that this test proves nothing."
     )

@@ -23,7 +23,7 @@ from digitnet.errors import UsageError
 from tests.faults.child import TINY, CompletedRun, FaultInjection, ForkServer
 from tests.faults.conftest import RunStoppedAt, stop_after_step, trials
 
-SENTINEL = "touch sentinel"
+CREATE_SENTINEL = "touch sentinel"  # shell command of the malicious checkpoints
 
 
 class CallOnUnpickling:
@@ -73,24 +73,30 @@ def add_huge_tensor(checkpoint: dict[str, Any]) -> bytes:
 
 # Modifications of a valid checkpoint that try to execute code or to allocate too much memory.
 MALICIOUS_CHECKPOINTS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "os.system": lambda content: content | {"x": CallOnUnpickling(os.system, SENTINEL)},
-    "eval": lambda content: content | {"x": CallOnUnpickling(builtins.eval, f"__import__('os').system('{SENTINEL}')")},
-    "exec": lambda content: content | {"x": CallOnUnpickling(builtins.exec, f"import os; os.system('{SENTINEL}')")},
+    "os.system": lambda content: content | {"x": CallOnUnpickling(os.system, CREATE_SENTINEL)},
+    "eval": lambda content: (
+        content | {"x": CallOnUnpickling(builtins.eval, f"__import__('os').system('{CREATE_SENTINEL}')")}
+    ),
+    "exec": lambda content: (
+        content | {"x": CallOnUnpickling(builtins.exec, f"import os; os.system('{CREATE_SENTINEL}')")}
+    ),
     "import_module": lambda content: content | {"x": CallOnUnpickling(importlib.import_module, "antigravity")},
     "torch.load": lambda content: content | {"x": CallOnUnpickling(torch.load, "inner.pt", None, None)},
-    "partial": lambda content: content | {"x": CallOnUnpickling(functools.partial(os.system, SENTINEL))},
+    "partial": lambda content: content | {"x": CallOnUnpickling(functools.partial(os.system, CREATE_SENTINEL))},
     "getattr": lambda content: (
         content | {"x": CallOnUnpickling(getattr, CallOnUnpickling(importlib.import_module, "os"), "system")}
     ),
     "bytearray": lambda content: content | {"x": CallOnUnpickling(bytearray, 2**38)},
     "_instantiator": lambda content: (
-        content | {"hyper_parameters": {"_instantiator": "os.system", "command": SENTINEL}}
+        content | {"hyper_parameters": {"_instantiator": "os.system", "command": CREATE_SENTINEL}}
     ),
-    "_class_path": lambda content: content | {"hyper_parameters": {"_class_path": "os.system", "init_args": SENTINEL}},
+    "_class_path": lambda content: (
+        content | {"hyper_parameters": {"_class_path": "os.system", "init_args": CREATE_SENTINEL}}
+    ),
     "many neurons": lambda content: (
         content | {"hyper_parameters": content["hyper_parameters"] | {"channels": [10**7, 10**7]}}
     ),
-    "legacy tar": lambda content: to_legacy_tar(CallOnUnpickling(os.system, SENTINEL)),
+    "legacy tar": lambda content: to_legacy_tar(CallOnUnpickling(os.system, CREATE_SENTINEL)),
     "zip bomb": lambda content: add_zip_bomb(to_checkpoint_bytes(content)),
     "huge tensor": add_huge_tensor,
 }
@@ -150,7 +156,7 @@ def test_every_command_rejects_a_malicious_checkpoint_and_executes_none_of_it(
     attack: str, entry_point: str, good_run: Path, fork_server: ForkServer, tmp_path: Path
 ) -> None:
     content = MALICIOUS_CHECKPOINTS[attack](checkpoint_format.load_checkpoint(good_run / "checkpoints" / "best.ckpt"))
-    path = tmp_path / "evil.ckpt"
+    path = tmp_path / "malicious.ckpt"
     path.write_bytes(content if isinstance(content, bytes) else to_checkpoint_bytes(content))
     result = ENTRY_POINTS[entry_point](path, fork_server)
     assert result.status == 2, result.err
@@ -273,9 +279,9 @@ def test_an_archive_that_zipfile_and_torch_read_differently_is_rejected(
     archive: str, good_run: Path, tmp_path: Path
 ) -> None:
     content = AMBIGUOUS_ARCHIVES[archive]((good_run / "checkpoints" / "best.ckpt").read_bytes())
-    (tmp_path / "evil.ckpt").write_bytes(content)
+    (tmp_path / "malicious.ckpt").write_bytes(content)
     with pytest.raises(UsageError):
-        checkpoint_format.load_checkpoint(tmp_path / "evil.ckpt")
+        checkpoint_format.load_checkpoint(tmp_path / "malicious.ckpt")
 
 
 @pytest.mark.parametrize("weights", [{}, None, {"net.0.weight": "not a tensor"}])
@@ -365,11 +371,13 @@ def test_resuming_an_untrusted_run_cannot_load_code_through_a_nested_target(
     assert not (tmp_path / "sentinel").exists()
 
 
-@pytest.mark.parametrize("override", ["model._target_=evil.Net", "hydra.sweeper._target_=evil.Net", "~hydra", "[a"])
+@pytest.mark.parametrize(
+    "override", ["model._target_=malicious.Net", "hydra.sweeper._target_=malicious.Net", "~hydra", "[a"]
+)
 def test_resuming_an_untrusted_run_imports_no_code_that_it_names(
     override: str, fork_server: ForkServer, tmp_path: Path
 ) -> None:
-    (tmp_path / "evil.py").write_text("open('sentinel', 'w')")
+    (tmp_path / "malicious.py").write_text("open('sentinel', 'w')")
     (tmp_path / "run" / ".hydra").mkdir(parents=True)
     (tmp_path / "run" / ".hydra" / "overrides.yaml").write_text(f"- {override}")
     add_to_sys_path = FaultInjection("digitnet.cli.hydra_app:run_hydra_app", 0, InsertInSysPath(str(tmp_path)))

@@ -257,8 +257,8 @@ def test_a_second_training_process_in_the_same_folder_is_rejected(fork_server: F
         fresh = fork_server.run("train", *TINY, f"hydra.run.dir={tmp_path / 'out'}", folder=tmp_path / "second")
         assert fresh.status == 2
         assert (tmp_path / "out" / ".hydra" / "overrides.yaml").read_bytes() == record
-    again = fork_server.run("train", "resume=out", folder=tmp_path, faults=[stop_after_step(1)])
-    assert again.status == 143, "A killed training process must leave no lock behind."
+    restarted = fork_server.run("train", "resume=out", folder=tmp_path, faults=[stop_after_step(1)])
+    assert restarted.status == 143, "A killed training process must leave no lock behind."
 
 
 def test_without_the_lock_two_processes_train_in_the_same_folder(fork_server: ForkServer, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.faults.conftest import trials
 from tests.faults.test_checkpoints import flip, truncate
 
 FILES = [*mnist.IMAGES.values(), *mnist.LABELS.values()]
-DAMAGES = [(name, packed, kind, seed) for name in FILES for packed in (True, False)
+DAMAGES = [(name, compressed, kind, seed) for name in FILES for compressed in (True, False)
            for kind, count in ((truncate, 10), (flip, 25)) for seed in range(count)]  # fmt: skip
 
 
@@ -28,20 +28,22 @@ def raw() -> dict[str, bytes]:
     return {name: gzip.decompress((folder / f"{name}.gz").read_bytes()) for name in FILES}
 
 
-@pytest.mark.parametrize(("name", "packed", "kind", "seed"), trials(DAMAGES, fast=[d for d in DAMAGES if d[3] == 0]))
+@pytest.mark.parametrize(
+    ("name", "compressed", "kind", "seed"), trials(DAMAGES, fast=[d for d in DAMAGES if d[3] == 0])
+)
 def test_a_damaged_mnist_file_is_never_read_as_other_images(
-    name: str, packed: bool, kind: Any, seed: int, raw: dict[str, bytes], tmp_path: Path
+    name: str, compressed: bool, kind: Any, seed: int, raw: dict[str, bytes], tmp_path: Path
 ) -> None:
     """A file may be read only if the damage changes no image, for example the date in the header of a .gz."""
     folder = tmp_path / "MNIST" / "raw"
     folder.mkdir(parents=True)
-    good = gzip.compress(raw[name], compresslevel=1) if packed else raw[name]
-    (folder / (f"{name}.gz" if packed else name)).write_bytes(kind(good, random.Random(f"{name} {seed}")))
+    intact = gzip.compress(raw[name], compresslevel=1) if compressed else raw[name]
+    (folder / (f"{name}.gz" if compressed else name)).write_bytes(kind(intact, random.Random(f"{name} {seed}")))
     try:
         content = mnist.read_idx(name, tmp_path)
     except UsageError:
         return
-    assert packed
+    assert compressed
     assert content.numpy().tobytes() == raw[name]
 
 

@@ -299,7 +299,7 @@ def test_resuming_an_early_stopped_run_with_test_true_only_scores_it(
     early_stopped_run: Path, shared_early_stopped_run: Path, fork_server: ForkServer, tmp_path: Path
 ) -> None:
     assert fork_server.run("train", "resume=out", "test=true", folder=tmp_path).status == 0
-    assert "test/acc" in run_state(early_stopped_run)["outcome"]
+    assert "test/acc" in run_state(early_stopped_run)["metrics"]
     assert (
         first_difference(
             run_state(early_stopped_run)["checkpoints"], run_state(shared_early_stopped_run)["checkpoints"]
@@ -384,7 +384,7 @@ def test_resuming_a_finished_run_with_test_true_scores_it(fork_server: ForkServe
     fork_server.run("train", *TINY, "test=false", "hydra.run.dir=out", folder=tmp_path)
     result = fork_server.run("train", "resume=out", "test=true", folder=tmp_path)
     assert result.status == 0, result.err
-    assert "test/acc" in run_state(tmp_path / "out")["outcome"]
+    assert "test/acc" in run_state(tmp_path / "out")["metrics"]
 
 
 def test_a_run_with_an_interpolation_in_an_override_can_be_resumed(fork_server: ForkServer, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What Lightning does by itself in a SLURM job, and that it does not reach the metrics of a run."""
+"""Lightning's own handling of SLURM jobs does not affect the metrics, the checkpoints or the exit status of a run."""
 
 import json
 import os
@@ -27,9 +27,9 @@ SLURM_JOB = {
 
 
 @pytest.fixture
-def other_checkpoint(trained_once: Path, tmp_path: Path) -> Path:
-    """A checkpoint like Lightning's own one before a requeue: of the same network, with other weights."""
-    checkpoint = torch.load(trained_once / "checkpoints" / "last.ckpt", weights_only=True)
+def other_checkpoint(shared_trained_run: Path, tmp_path: Path) -> Path:
+    """Return a checkpoint as Lightning writes it before a requeue: the same network with all weights set to zero."""
+    checkpoint = torch.load(shared_trained_run / "checkpoints" / "last.ckpt", weights_only=True)
     for weight in checkpoint["state_dict"].values():
         weight.zero_()
     path = tmp_path / "hpc_ckpt_1.ckpt"
@@ -38,32 +38,32 @@ def other_checkpoint(trained_once: Path, tmp_path: Path) -> Path:
 
 
 def test_a_leftover_checkpoint_of_slurm_does_not_change_the_test_metrics(
-    run: Run, trained: Path, other_checkpoint: Path
+    run: Run, trained_run: Path, other_checkpoint: Path
 ) -> None:
-    expected = json.loads((trained / "metrics.json").read_text())
-    shutil.copy(other_checkpoint, trained)
-    done = run(train, "resume=out", "trainer.max_epochs=3", **SLURM_JOB)
-    assert done.status == 0, done.err
-    metrics = json.loads((trained / "metrics.json").read_text())
-    assert metrics["steps"] == expected["steps"] * 3 // 2, "the run was extended by an epoch"
-    (trained / "hpc_ckpt_1.ckpt").unlink()
+    expected = json.loads((trained_run / "metrics.json").read_text())
+    shutil.copy(other_checkpoint, trained_run)
+    result = run(train, "resume=out", "trainer.max_epochs=3", **SLURM_JOB)
+    assert result.status == 0, result.err
+    metrics = json.loads((trained_run / "metrics.json").read_text())
+    assert metrics["steps"] == expected["steps"] * 3 // 2, "The run must have been extended by one epoch."
+    (trained_run / "hpc_ckpt_1.ckpt").unlink()
     scored = json.loads(run(evaluate, "model=out", "trainer.limit_test_batches=2", "json_path=-").out)
     assert metrics["test/acc"] == scored["test/acc"]
 
 
 def test_evaluate_in_a_run_folder_scores_the_best_checkpoint_in_a_slurm_job(
-    trained: Path, other_checkpoint: Path
+    trained_run: Path, other_checkpoint: Path
 ) -> None:
-    shutil.copy(other_checkpoint, trained)
+    shutil.copy(other_checkpoint, trained_run)
     plain, slurm = (
-        spawn("digitnet.evaluate", "model=.", "json_path=-", folder=trained, **variables)
+        spawn("digitnet.evaluate", "model=.", "json_path=-", folder=trained_run, **variables)
         for variables in ({}, SLURM_JOB)
     )
     assert slurm.status == 0, slurm.err
     assert json.loads(slurm.out)["test/acc"] == json.loads(plain.out)["test/acc"]
 
 
-def test_without_the_directory_of_its_own_lightning_scores_the_leftover_checkpoint(
+def test_without_a_separate_default_root_dir_lightning_scores_the_leftover_checkpoint(
     other_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in SLURM_JOB.items():
@@ -72,13 +72,15 @@ def test_without_the_directory_of_its_own_lightning_scores_the_leftover_checkpoi
     trainer = quiet_trainer(tmp_path, limit_test_batches=1)
     with pytest.warns(UserWarning, match="callbacks used to create the checkpoint"):
         trainer.test(model, data, verbose=False, weights_only=True)
-    assert not any(weight.any() for weight in model.parameters()), "the zeros of the leftover checkpoint"
+    assert not any(weight.any() for weight in model.parameters()), (
+        "Lightning must have loaded the zeros of the leftover checkpoint."
+    )
 
 
-def test_sigusr1_saves_the_run_like_sigterm(trained_once: Path, tmp_path: Path) -> None:
-    send = "trainer.callbacks=[{_target_: tests.training.test_slurm.SendUsr1}]"
+def test_sigusr1_saves_the_run_like_sigterm(shared_trained_run: Path, tmp_path: Path) -> None:
+    send_sigusr1 = "trainer.callbacks=[{_target_: tests.training.test_slurm.SendUsr1}]"
     stopped = spawn(
-        "digitnet.train", *FAST, "test=false", send, "hydra.run.dir=out", folder=tmp_path,
+        "digitnet.train", *FAST, "test=false", send_sigusr1, "hydra.run.dir=out", folder=tmp_path,
         PYTHONPATH=str(Path.cwd()), **SLURM_JOB,
     )  # fmt: skip
     assert stopped.status == 128 + signal.SIGUSR1, stopped.err
@@ -88,7 +90,7 @@ def test_sigusr1_saves_the_run_like_sigterm(trained_once: Path, tmp_path: Path) 
 
 
 class SendUsr1(L.Callback):
-    """Sends SIGUSR1 to this process after the second step."""
+    """Send SIGUSR1 to this process after the second step."""
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
         if trainer.global_step == 2:
@@ -101,6 +103,6 @@ def test_a_login_node_with_srun_prints_no_warning(tmp_path: Path) -> None:
     stub.write_text("#!/bin/sh\n")
     stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
     path = f"{stub.parent}:{os.environ['PATH']}"
-    done = spawn("digitnet.train", *FAST, "test=false", "hydra.run.dir=out", folder=tmp_path, PATH=path)
-    assert done.status == 0, done.err
-    assert "srun" not in done.out + done.err
+    result = spawn("digitnet.train", *FAST, "test=false", "hydra.run.dir=out", folder=tmp_path, PATH=path)
+    assert result.status == 0, result.err
+    assert "srun" not in result.out + result.err

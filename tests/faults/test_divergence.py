@@ -87,7 +87,7 @@ def test_divergence_by_a_high_learning_rate_is_reported_with_the_advice_to_lower
         "train", *TINY, "optimizer.name=sgd", "optimizer.lr=1e20", "hydra.run.dir=out", folder=tmp_path
     )
     assert failed.status == 1
-    assert "try a lower optimizer.lr than 1e+20" in failed.err
+    assert "try an optimizer.lr below 1e+20" in failed.err
 
 
 def test_a_nan_test_metric_fails_the_run_and_is_not_written_to_metrics_json(

@@ -253,7 +253,7 @@ def test_a_second_training_process_in_the_same_folder_is_rejected(fork_server: F
         record = (tmp_path / "out" / ".hydra" / "overrides.yaml").read_bytes()
         second = fork_server.run("train", f"resume={tmp_path / 'out'}", folder=tmp_path / "second")
         assert second.status == 2
-        assert "another process trains there" in second.err
+        assert "another process is training there" in second.err
         fresh = fork_server.run("train", *TINY, f"hydra.run.dir={tmp_path / 'out'}", folder=tmp_path / "second")
         assert fresh.status == 2
         assert (tmp_path / "out" / ".hydra" / "overrides.yaml").read_bytes() == record
@@ -294,7 +294,7 @@ def test_one_of_two_commands_started_at_once_in_one_folder_is_rejected(
     assert (processes[winner].exitcode, processes[loser].exitcode) == (0, 2)
     error = (tmp_path / loser / ".err").read_text()
     assert error.count("\n") == 1
-    assert "out: another process trains there" in error
+    assert "out: another process is training there" in error
     records = [path.read_text() for path in (tmp_path / "out").rglob("overrides.yaml")]
     assert len(records) == (2 if sweep else 1)
     assert all(f"trainer.min_epochs={winner}" in record for record in records)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from digitnet.training.callbacks import EpochLog as EpochLog
     from digitnet.training.callbacks import RunCheckpoint as RunCheckpoint
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _EXPORTS = {
     "Augmentation": "digitnet.data",

@@ -1,8 +1,10 @@
 """Score a trained model on the test images: `python -m digitnet.evaluate model=RUN_DIR`."""
 
+import re
+
 from omegaconf import DictConfig
 
-from digitnet.cli.hydra_app import Compose, run_hydra_app
+from digitnet.cli.hydra_app import run_hydra_app
 
 # Modules that import torch are imported where they are used, so that `--help` does not wait for it.
 
@@ -12,9 +14,9 @@ def main() -> None:
     run_hydra_app("evaluate", run_job, validate, expand_overrides=expand_overrides)
 
 
-def expand_overrides(overrides: list[str], compose: Compose, groups: list[str]) -> list[str]:
+def expand_overrides(overrides: list[str]) -> list[str]:
     """Rename the key `model` to `model_ref`, since Hydra would take `model=cnn` for a choice of the group `model`."""
-    return [f"model_ref={text.removeprefix('model=')}" if text.startswith("model=") else text for text in overrides]
+    return [re.sub(r"^\+*model=", "model_ref=", override) for override in overrides]
 
 
 def validate(config: DictConfig) -> None:

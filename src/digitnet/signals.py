@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # SLURM users ask for SIGUSR1 before the time limit
+# Users of SLURM ask for SIGUSR1 before the time limit of a job. Windows does not have it.
+_SIGNALS = [signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
 
 
 class ShutdownRequested(SystemExit):

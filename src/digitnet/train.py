@@ -6,7 +6,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from digitnet.cli.hydra_app import Compose, run_hydra_app
+from digitnet.cli.hydra_app import run_hydra_app
 
 # Modules that import torch are imported where they are used, so that `--help` does not wait for it.
 
@@ -39,13 +39,13 @@ def validate(config: DictConfig) -> None:
     validate_run(config)
 
 
-def expand_overrides(overrides: list[str], compose: Compose, groups: list[str]) -> list[str]:
+def expand_overrides(overrides: list[str]) -> list[str]:
     """Expand `resume=RUN_DIR`; see `digitnet.training.resume.expand_resume`."""
     if not any(override.lstrip("+").startswith("resume=") for override in overrides):
         return overrides
     from digitnet.training.resume import expand_resume
 
-    return expand_resume(overrides, compose, groups)
+    return expand_resume(overrides)
 
 
 def lock(configs: list[DictConfig]) -> AbstractContextManager[None]:

@@ -4,6 +4,7 @@ import builtins
 import functools
 import importlib
 import io
+import json
 import os
 import pickle
 import random
@@ -363,27 +364,63 @@ def test_resuming_an_untrusted_run_cannot_load_code_through_a_nested_target(
 ) -> None:
     (tmp_path / "hub").mkdir()
     (tmp_path / "hub" / "hubconf.py").write_text("open('sentinel', 'w')")
-    (tmp_path / "run" / ".hydra").mkdir(parents=True)
-    (tmp_path / "run" / ".hydra" / "overrides.yaml").write_text(f"- '{TORCH_HUB_OVERRIDE}'")
+    write_record(tmp_path / "run", TORCH_HUB_OVERRIDE)
     result = fork_server.run("train", "resume=run", folder=tmp_path)
     assert result.status == 2, result.err
     assert "torch.hub.load" in result.err
     assert not (tmp_path / "sentinel").exists()
 
 
-@pytest.mark.parametrize(
-    "override", ["model._target_=malicious.Net", "hydra.sweeper._target_=malicious.Net", "~hydra", "[a"]
-)
+def write_record(run_dir: Path, *overrides: str) -> None:
+    """Write what Hydra records of a run, as a stranger could."""
+    (run_dir / ".hydra").mkdir(parents=True)
+    (run_dir / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides))
+    (run_dir / ".hydra" / "config.yaml").write_text("{}")
+
+
+# The import or the call of anything in the module `malicious` would leave a file.
+MALICIOUS_RECORDS = {
+    "a class": ("model._target_=malicious.Net",),
+    "a class in a mapping": ("trainer.logger={_target_: malicious.Net}",),
+    "a class in a list": ("trainer.callbacks=[{_target_: malicious.Net}]",),
+    "a mapping for a config group": ("model={_target_: malicious.Net}",),
+    "a class that a later override hides": ("trainer.logger={_target_: malicious.Net}", "~trainer.logger"),
+    "a class that a later override replaces": (
+        "trainer.logger={_target_: malicious.Net}",
+        "trainer.logger._target_=lightning.pytorch.loggers.CSVLogger",
+    ),
+    "a class chosen by the run folder": (
+        "trainer.logger.zz={x: digitnet.models.CNN, xrun: malicious.Net}",
+        "model._target_='${oc.select:\"trainer.logger.zz.x${run_dir}\"}'",
+    ),
+    "a class chosen by the environment": (
+        "trainer.logger.zz={k: digitnet.models.CNN, k1: malicious.call}",
+        'model._target_=\'${oc.select:"trainer.logger.zz.k${oc.env:PL_GLOBAL_SEED,""}"}\'',
+    ),
+    "a class in an escaped interpolation": ("trainer.logger.zz='\\${oc.create:{_target_: malicious.call, a: 1}}'",),
+    "a class behind an interpolation": ("model._target_=${x}", "+x=malicious.Net"),
+    "a config file by its path": ("experiment=[../../../../../../../../../../proc/self/cwd/run/config]",),
+    "a setting of Hydra": ("hydra.sweeper._target_=malicious.Net",),
+    "a deletion of Hydra's settings": ("~hydra",),
+    "a package of Hydra": ("model@hydra.launcher=cnn",),
+    "another run folder": ("run_dir=elsewhere",),
+    "a sweep": ("seed=1,2",),
+    "a syntax error": ("[a",),
+}
+
+
+@pytest.mark.parametrize("record", MALICIOUS_RECORDS.values(), ids=MALICIOUS_RECORDS)
 def test_resuming_an_untrusted_run_imports_no_code_that_it_names(
-    override: str, fork_server: ForkServer, tmp_path: Path
+    record: tuple[str, ...], fork_server: ForkServer, tmp_path: Path
 ) -> None:
     (tmp_path / "malicious.py").write_text("open('sentinel', 'w')")
-    (tmp_path / "run" / ".hydra").mkdir(parents=True)
-    (tmp_path / "run" / ".hydra" / "overrides.yaml").write_text(f"- {override}")
+    write_record(tmp_path / "run", *record)
     add_to_sys_path = FaultInjection("digitnet.cli.hydra_app:run_hydra_app", 0, InsertInSysPath(str(tmp_path)))
     result = fork_server.run("train", "resume=run", folder=tmp_path, faults=[add_to_sys_path])
     assert result.status == 2, result.err
+    assert "type that again if you trust it" in result.err or record == ("[a",), result.err
     assert not (tmp_path / "sentinel").exists()
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {".hydra"}, "nothing was written"
 
 
 class InsertInSysPath:

@@ -31,7 +31,7 @@ def test_a_path_an_image_and_an_array_are_read_alike(tmp_path: Path) -> None:
         result = digitnet.read(source, model="cnn")
         assert (result.text, result.summary) == (label(0), label(0))
         assert result.digits[0].image.shape == (28, 28)
-    with pytest.raises(UsageError, match="no picture; give a path"):
+    with pytest.raises(UsageError, match="is not a picture; give a path"):
         digitnet.read(IMAGES[0])
     assert digitnet.read(path, model=pretrained.load("mlp")).text == label(0)
 

@@ -218,6 +218,8 @@ def build_model(
     """
     if any(len(value) > len(state_dict) for value in hyper_parameters.values() if isinstance(value, list | tuple)):
         raise ValueError("more layers than weights")
+    if not {"distillation", "calibration"}.isdisjoint(hyper_parameters):
+        raise ValueError("hyper-parameters that a checkpoint never stores")
     with torch.device("meta"):  # needs no memory, whatever sizes the file claims
         MODELS[name](**hyper_parameters).load_state_dict(state_dict, assign=True)
     model = MODELS[name](**hyper_parameters, calibration=calibration)

@@ -32,6 +32,8 @@ def migrate_hyper_parameters(hyper_parameters: dict[str, Any]) -> dict[str, Any]
     Returns:
         The hyper-parameters under the names of this version.
     """
+    if "warmup" not in hyper_parameters:  # every model of 0.1.0 has stored it
+        return hyper_parameters
     renamed = {_HYPER_PARAMETERS.get(name, name): value for name, value in hyper_parameters.items()}
     if renamed.get("schedule") == "onecycle":
         renamed["schedule"] = "linear"
@@ -63,6 +65,11 @@ def migrate_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
         }
         migrated["callbacks"] = callbacks
     return migrated
+
+
+def is_of_0_1_0(config: dict[str, Any]) -> bool:
+    """Return whether a recorded config is of 0.1.0, whose key `folder` was renamed."""
+    return "folder" in config
 
 
 def migrate_override(override: str) -> str:
@@ -97,7 +104,7 @@ def migrate_config(config: dict[str, Any]) -> dict[str, Any]:
     Returns:
         The content under the names of this version.
     """
-    migrated: dict[str, Any] = _migrate_node(config, "")
+    migrated: dict[str, Any] = _migrate_node(config, "") if is_of_0_1_0(config) else config
     return migrated
 
 

@@ -1,7 +1,7 @@
 """How the commands with options behave, in the same way as the Hydra commands: one line for an error, and a status.
 
-Status 0: done. 1: failed while running. 2: the input is wrong. 130: interrupted, 143: terminated. 141: the program that
-reads the output has closed it.
+Status 0: done. 1: failed while running. 2: the input is wrong. 130: interrupted, 143: terminated, 138: SIGUSR1.
+141: the program that reads the output has closed it.
 """
 
 import argparse

@@ -15,9 +15,8 @@ from digitnet.cli.hydra_internals import parse_command_line, split_sweep
 from digitnet.distributed import is_main_process
 from digitnet.errors import ArgumentError, UsageError
 
-Compose = Callable[[list[str]], DictConfig]
 Validator = Callable[[DictConfig], None]
-ExpandOverrides = Callable[[list[str], Compose, list[str]], list[str]]
+ExpandOverrides = Callable[[list[str]], list[str]]
 
 # Keys whose values are paths, which may contain characters that Hydra's grammar reserves.
 _PATH_KEYS = "model_ref|resume|json_path|plots_dir|data.root|hydra.run.dir|hydra.sweep.dir"
@@ -52,8 +51,7 @@ def validate_command_line(
         groups = list(loader.list_groups(""))
         texts = [_quote_path(text) for text in options.overrides]
         if expand_overrides:
-            compose = _composer(config_name, groups, hydra_overrides)
-            texts = [_quote_path(text) for text in expand_overrides(texts, compose, groups)]
+            texts = [_quote_path(text) for text in expand_overrides(texts)]
         overrides = OverridesParser.create(loader).parse_overrides(texts)
         configs: list[DictConfig] = []
         for number, job in enumerate(_expand_sweep(overrides) if options.multirun else [texts]):
@@ -73,22 +71,6 @@ def _hydra_overrides(config_dir: str | None, multirun: bool) -> list[str]:
     """Return the overrides that stand for Hydra's own options."""
     overrides = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     return overrides + (["hydra.mode=MULTIRUN"] if multirun else [])
-
-
-def _composer(config_name: str, groups: list[str], hydra_overrides: list[str]) -> Compose:
-    """Return a function that composes a config without checking it, the run folder left empty."""
-
-    def compose(texts: list[str]) -> DictConfig:
-        overrides = OverridesParser.create().parse_overrides(texts)
-        lines = [
-            text if _is_structural(override, groups) else f"++{text}"
-            for text, override in zip(texts, overrides, strict=True)
-        ]
-        config = hydra.compose(config_name, lines + hydra_overrides)
-        config.run_dir = ""
-        return config
-
-    return compose
 
 
 def _validate(config: DictConfig, validate: Validator) -> None:
@@ -111,7 +93,9 @@ def with_config_key(error: ArgumentError, config: DictConfig) -> UsageError:
     from digitnet.cli.override_validation import find_key
 
     key = find_key(error.argument, error.value, config)
-    return UsageError(f"{key}={error.value}: must be {error.requirement}")
+    usage_error = UsageError(f"{key}={error.value}: must be {error.requirement}")
+    usage_error.__cause__ = error
+    return usage_error
 
 
 def _pin_output_dir(configs: list[DictConfig]) -> list[str]:
@@ -157,13 +141,13 @@ def _check_choice(override: Override, config_name: str, hydra_overrides: list[st
     from digitnet.cli.override_validation import did_you_mean
 
     choice, group = override.value(), override.key_or_group
-    if not isinstance(choice, str):
-        return
+    choices = choice if isinstance(choice, list) else [choice]
     loader = GlobalHydra.instance().config_loader()
     options = loader.get_group_options(group, config_name=config_name, overrides=hydra_overrides)
-    if choice not in options:
-        hint = did_you_mean(choice, options)
-        raise UsageError(f"{group}={choice}: no such option{hint} (the options are {', '.join(options)})")
+    for name in choices:
+        if isinstance(name, str) and name not in options:
+            hint = did_you_mean(name, options)
+            raise UsageError(f"{group}={name}: no such option{hint} (the options are {', '.join(options)})")
 
 
 def _is_structural(override: Override, groups: list[str]) -> bool:

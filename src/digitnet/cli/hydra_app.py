@@ -1,7 +1,7 @@
 """How the Hydra commands behave: the input is checked before anything is created, and the exit status is meaningful.
 
 Status 0: done. 1: failed while running. 2: the input is wrong, and one line states what, where and what to do.
-130: interrupted, 143: terminated, with the state of a training run saved.
+130: interrupted, 143: terminated, 138: SIGUSR1; the state of a training run is saved.
 """
 
 import functools
@@ -20,11 +20,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from digitnet.cli.argparse_app import print_error
-from digitnet.cli.command_line import Compose, validate_command_line, with_config_key
+from digitnet.cli.command_line import ExpandOverrides, Validator, validate_command_line, with_config_key
 from digitnet.errors import ArgumentError, RunError, UsageError
 from digitnet.signals import install_handlers
-
-__all__ = ["Compose", "run_hydra_app"]
 
 USAGE_ERRORS = (UsageError, HydraException, OmegaConfBaseException)
 EXPECTED_ERRORS = (*USAGE_ERRORS, RunError, OSError)
@@ -35,8 +33,8 @@ Failures = list[tuple[str, Exception]]
 def run_hydra_app(
     config_name: str,
     run_job: Callable[[DictConfig], Any],
-    validate: Callable[[DictConfig], None],
-    expand_overrides: Callable[[list[str], Compose, list[str]], list[str]] | None = None,
+    validate: Validator,
+    expand_overrides: ExpandOverrides | None = None,
     lock: Callable[[list[DictConfig]], AbstractContextManager[None]] | None = None,
 ) -> None:
     """Run a command under Hydra, after every job of it was checked.
@@ -46,8 +44,7 @@ def run_hydra_app(
         run_job: Does the work of one job.
         validate: Checks the config of a job, Hydra's own node included. It raises UsageError for wrong input, and
             creates nothing.
-        expand_overrides: Replaces the overrides that were typed, before they are parsed. Its arguments are the
-            overrides, a function that composes a config, and the names of the config groups.
+        expand_overrides: Replaces the overrides that were typed, before they are composed.
         lock: Holds what the jobs write to, from before Hydra's first file until the end.
 
     Raises:

@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from inspect import formatannotation
-from typing import Any
+from typing import Any, get_args
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -72,7 +72,8 @@ def check_types(config: DictConfig) -> None:
                 raise UsageError(f"{key}: no such key{did_you_mean(key, [f'{path}.{other}' for other in known])}")
             if not matches_type(value, known.get(name, Any)):
                 text = "null" if value is None else value
-                hint = did_you_mean(value, ()) if isinstance(value, str) else ""
+                options = [option for option in get_args(known[name]) if isinstance(option, str)]
+                hint = did_you_mean(value, options) if isinstance(value, str) else ""
                 raise UsageError(f"{key}={text}: must be {formatannotation(known[name])}{hint}")
 
 
@@ -123,7 +124,7 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """
     known = list(dict.fromkeys(known))
     last = wrong.rpartition(".")[2]
-    nearest = [_RENAMED[wrong]] if wrong in _RENAMED else []
+    nearest = [_RENAMED[wrong]] if _RENAMED.get(wrong) in known else []
     nearest = nearest or [name for name in known if name.rpartition(".")[2] == last and "." in name]
     nearest = nearest or difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
     return f"; did you mean {' or '.join(nearest[:3])}?" if nearest else ""

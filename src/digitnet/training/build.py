@@ -82,7 +82,12 @@ def _build_model(config: DictConfig, distillation: Distillation | None) -> Digit
     if distillation is None:
         return cast(DigitClassifier, instantiate(config, "model"))
     partial = instantiate(config, "model", _partial_=True)
-    return cast(DigitClassifier, partial(distillation=distillation))
+    try:
+        return cast(DigitClassifier, partial(distillation=distillation))
+    except UsageError:
+        raise
+    except Exception as error:  # whatever the constructor of a custom network raises
+        raise UsageError(f"model: {error} (HYDRA_FULL_ERROR=1 shows where)") from error
 
 
 def _optional_callbacks(config: DictConfig) -> list[L.Callback]:
@@ -120,18 +125,22 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     partial = instantiate(config, "trainer", _partial_=True)
     show_progress = partial.keywords.get("enable_progress_bar", sys.stdout.isatty())
-    plugins = _as_list(partial.keywords.get("plugins"))
     # Lightning's default, the Rich progress bar, is redrawn in each step whatever its refresh_rate is.
     progress_bars = [TQDMProgressBar(refresh_rate=20)] if show_progress else []
     kwargs = {
         "callbacks": [*callbacks, *progress_bars, *_as_list(partial.keywords.get("callbacks"))],
-        "plugins": [AtomicCheckpointIO(), *_cluster_environment(plugins), *plugins],
-        # In a SLURM job Lightning loads the weights of any `hpc_ckpt_*.ckpt` in this directory, instead of those that
-        # it was given. Nothing is ever written there.
-        "default_root_dir": Path(partial.keywords.get("default_root_dir") or ".") / "lightning",
+        "plugins": [
+            AtomicCheckpointIO(),
+            *_cluster_environment(partial.keywords),
+            *_as_list(partial.keywords.get("plugins")),
+        ],
         "enable_progress_bar": show_progress,
         "enable_model_summary": False,  # run_experiment prints it; as a callback it would cost time in each step
     }
+    if SLURMEnvironment.detect():
+        # In a SLURM job Lightning loads the weights of any `hpc_ckpt_*.ckpt` in this directory instead of those that
+        # it was given, so it must be a directory that never holds such files.
+        kwargs["default_root_dir"] = Path(partial.keywords.get("default_root_dir") or ".") / "lightning"
     try:
         trainer: L.Trainer = partial(**kwargs)
         return trainer
@@ -141,13 +150,14 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
         raise UsageError(f"trainer: {error}") from error
 
 
-def _cluster_environment(plugins: list[Any]) -> list[ClusterEnvironment]:
+def _cluster_environment(keywords: dict[str, Any]) -> list[ClusterEnvironment]:
     """Turn off Lightning's requeueing of SLURM jobs, which saves a checkpoint of its own and exits with status 0.
 
-    A torchrun inside a SLURM job, or a plugin of the config, takes precedence, as it does in Lightning.
+    Nothing is added to a torchrun inside a SLURM job, nor to a cluster environment that the config brings.
     """
     is_slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
-    if not is_slurm or any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+    configured = [*_as_list(keywords.get("plugins")), getattr(keywords.get("strategy"), "cluster_environment", None)]
+    if not is_slurm or any(isinstance(plugin, ClusterEnvironment) for plugin in configured):
         return []
     return [SLURMEnvironment(auto_requeue=False)]
 

@@ -1,7 +1,6 @@
 """Continues a run in its own folder, from the command line that started it."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +10,25 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from digitnet.checkpoints.checkpoint_format import load_checkpoint
-from digitnet.checkpoints.migrations import migrate_config, migrate_override
+from digitnet.checkpoints.migrations import is_of_0_1_0, migrate_config, migrate_override
 from digitnet.errors import UsageError, check_argument
 from digitnet.models import DigitClassifier
 from digitnet.training.build import stop_criteria
 from digitnet.training.run_dir import RunResult, last_checkpoint, metrics_json
-
-Compose = Callable[[list[str]], DictConfig]
+from digitnet.training.trust import is_trusted
 
 # The parts of a config that may differ when a run is resumed: how long it runs, where, and what is done afterwards.
 _MUTABLE_ON_RESUME = ("resume", "test", "compile", "trainer", "hydra")
-_TRUSTED = ("digitnet.", "lightning.")
 
 
-def expand_resume(overrides: list[str], compose: Compose, groups: Sequence[str]) -> list[str]:
+def expand_resume(overrides: list[str]) -> list[str]:
     """Replace `resume=RUN_DIR` by the overrides that the run was started with.
 
-    A run folder may come from a stranger, so its record must not make this process import other code: classes from
-    outside digitnet and Lightning, and settings of Hydra, are accepted only if they are typed again.
+    A run folder may come from a stranger, so only overrides that `is_trusted` accepts are repeated; the others must be
+    typed again.
 
     Args:
         overrides: The overrides that were typed.
-        compose: Composes a config from overrides.
-        groups: Names of the config groups.
 
     Returns:
         All overrides of the resumed run; the same list if nothing is resumed.
@@ -41,7 +36,7 @@ def expand_resume(overrides: list[str], compose: Compose, groups: Sequence[str])
     Raises:
         UsageError: If there is no run, or the overrides would change what it computes.
     """
-    typed = parse_overrides(overrides)
+    typed = OverridesParser.create().parse_overrides(overrides)
     values = {override.key_or_group: override.value() for override in typed if not override.is_delete()}
     if values.get("resume") in (None, ""):
         return overrides
@@ -50,41 +45,37 @@ def expand_resume(overrides: list[str], compose: Compose, groups: Sequence[str])
     check_argument(
         Path(output_dir) == run_dir, "hydra.run.dir", output_dir, f"omitted: resume={run_dir} continues in that folder"
     )
-    recorded = [migrate_override(line).lstrip("+") for line in read_overrides(run_dir, "resume")]
+    recorded = _read_migrated_overrides(run_dir)
     for override in typed:
         _require_unchanged_override(override, recorded, run_dir)
+    typed_again = {*overrides, *(line.lstrip("+") for line in overrides)}
     kept = [
-        override for override in _parse_record(recorded, run_dir) if override.key_or_group not in {*values, "resume"}
+        override
+        for override in _parse_record(recorded, run_dir)
+        if override.key_or_group not in {*values, "resume"} and override.input_line not in typed_again
     ]
-    _require_trusted(kept, overrides, compose, groups, run_dir)
+    for override in kept:
+        if not is_trusted(override):
+            raise UsageError(
+                f"resume={run_dir}: the run was started with {override.input_line}; type that again if you trust it"
+            )
     location = [] if "hydra.run.dir" in values else [f"hydra.run.dir={run_dir}"]
-    return [*_lines(kept), *overrides, *location]
+    return [*(str(override.input_line) for override in kept), *overrides, *location]
 
 
-def parse_overrides(lines: Sequence[str]) -> list[Override]:
-    """Parse overrides by Hydra's grammar.
-
-    Args:
-        lines: The overrides, such as "optimizer.lr=1e-3".
-
-    Returns:
-        The parsed overrides.
-
-    Raises:
-        hydra.errors.OverrideParseException: If an override does not follow the grammar.
-    """
-    return OverridesParser.create().parse_overrides(list(lines))
+def _read_migrated_overrides(run_dir: Path) -> list[str]:
+    """Return the recorded overrides without "+", under the names of this version."""
+    lines = read_overrides(run_dir, "resume")
+    if is_of_0_1_0(_read_hydra_record(run_dir, "config.yaml", dict, "resume")):
+        lines = [migrate_override(line) for line in lines]
+    return [line.lstrip("+") for line in lines]
 
 
 def _parse_record(lines: list[str], run_dir: Path) -> list[Override]:
     try:
-        return parse_overrides(lines)
+        return OverridesParser.create().parse_overrides(lines)
     except HydraException as error:
         raise UsageError(f"resume={run_dir}: .hydra/overrides.yaml is damaged ({error})") from error
-
-
-def _lines(overrides: list[Override]) -> list[str]:
-    return [str(override.input_line) for override in overrides]
 
 
 def _require_unchanged_override(override: Override, recorded: list[str], run_dir: Path) -> None:
@@ -97,47 +88,6 @@ def _require_unchanged_override(override: Override, recorded: list[str], run_dir
             f"resume={run_dir} continues the run as it was started, so {line} cannot change; "
             "trainer.…, test and compile may"
         )
-
-
-def _require_trusted(
-    kept: list[Override], typed: list[str], compose: Compose, groups: Sequence[str], run_dir: Path
-) -> None:
-    """Refuse recorded overrides that configure Hydra, or name classes that neither a config file nor the user names."""
-    for override in kept:
-        if override.key_or_group.startswith("hydra"):
-            raise _untrusted(override, run_dir)
-    # Options of a config group are files on this machine, which the user trusts.
-    choices = [override for override in kept if override.key_or_group in groups]
-    values = [override for override in kept if override.key_or_group not in groups]
-    trusted = _foreign_targets(compose([*_lines(choices), *typed]))
-
-    def is_trusted(count: int) -> bool:
-        config = compose([*_lines(choices), *_lines(values[:count]), *typed])
-        return _foreign_targets(config) <= trusted
-
-    if not is_trusted(len(values)):
-        raise _untrusted(
-            next(values[count - 1] for count in range(1, len(values) + 1) if not is_trusted(count)), run_dir
-        )
-
-
-def _untrusted(override: Override, run_dir: Path) -> UsageError:
-    return UsageError(
-        f"resume={run_dir}: the run was started with {override.input_line}; type that again if you trust it"
-    )
-
-
-def _foreign_targets(config: DictConfig) -> set[str]:
-    """Return the names of the classes in a config, interpolations resolved, that are not of digitnet or Lightning."""
-    return {name for name in _targets(OmegaConf.to_container(config, resolve=True)) if not name.startswith(_TRUSTED)}
-
-
-def _targets(node: Any) -> Iterator[str]:
-    if isinstance(node, dict) and "_target_" in node:
-        yield str(node["_target_"])
-    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    for child in children:
-        yield from _targets(child)
 
 
 def read_overrides(run_dir: Path, option: str) -> list[str]:

@@ -11,7 +11,7 @@ from digitnet.training.run_dir import EpochRecord, write_metrics_csv
 
 
 class EpochLog(EpochEndCallback):
-    """Records the metrics of each epoch, and writes them to `metrics.csv`.
+    """Records the metrics of each epoch, for `RunCheckpoint` to write to `metrics.csv`.
 
     The records are part of the checkpoint, so that a resumed run continues the same table.
 
@@ -55,8 +55,10 @@ class EpochLog(EpochEndCallback):
         if self.history and self.csv_path and trainer.is_global_zero:
             write_metrics_csv(self.csv_path, self.history)
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock in the first epoch."""
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the clock at the first batch, also of a run that is resumed in the middle of an epoch."""
         if self._started is None:
             self._started = time.perf_counter()
 

@@ -1,4 +1,4 @@
-"""Saves last.ckpt and ends the run when SIGTERM or Ctrl-C was received."""
+"""Saves last.ckpt and ends the run when SIGTERM, SIGUSR1 or Ctrl-C was received."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _STEPS_BETWEEN_AGREEMENTS = 10
 
 
 class GracefulStop(EpochEndCallback):
-    """Ends a run after the current batch when SIGTERM or Ctrl-C was received, with `last.ckpt` saved.
+    """Ends a run after the current batch when SIGTERM, SIGUSR1 or Ctrl-C was received, with `last.ckpt` saved.
 
     Args:
         run_checkpoint: The callback that saves the run. It must precede this callback in the Trainer's list.

@@ -258,5 +258,5 @@ def test_the_benchmark_measures_file_sizes_and_times(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     outcome = json.loads((tmp_path / "x.json").read_text())
-    assert all(ratio > 0 for ratio in outcome["median ratios"].values())
+    assert all(ratio > 0 for ratio in outcome["median_ratios"].values())
     assert all(np.array(list(outcome["bytes"].values())) > 100_000)

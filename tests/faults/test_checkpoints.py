@@ -1,6 +1,7 @@
 """No command executes code from a checkpoint, whatever its content, and every changed byte is detected."""
 
 import builtins
+import contextlib
 import functools
 import importlib
 import io
@@ -110,8 +111,7 @@ def good_run(shared_stopped_run: RunStoppedAt) -> Path:
 
 
 def load_in_python(path: Path, fork_server: ForkServer) -> CompletedRun:
-    os.chdir(path.parent)
-    with pytest.raises(UsageError) as error:
+    with contextlib.chdir(path.parent), pytest.raises(UsageError) as error:
         digitnet.load(path)
     return CompletedRun(2, "", f"{error.value}\n", 0)
 

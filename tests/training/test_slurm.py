@@ -15,6 +15,8 @@ from digitnet import MLP, MNISTDataModule, evaluate, train
 from digitnet.checkpoints.checkpoint_format import load_checkpoint
 from tests.conftest import FAST, Run, quiet_trainer, spawn
 
+ROOT = Path(__file__).parents[2]
+
 # The variables by which Lightning recognizes a SLURM job, here with one task.
 SLURM_JOB = {
     "SLURM_NTASKS": "1",
@@ -81,7 +83,7 @@ def test_sigusr1_saves_the_run_like_sigterm(shared_trained_run: Path, tmp_path: 
     send_sigusr1 = "trainer.callbacks=[{_target_: tests.training.test_slurm.SendUsr1}]"
     stopped = spawn(
         "digitnet.train", *FAST, "test=false", send_sigusr1, "hydra.run.dir=out", folder=tmp_path,
-        PYTHONPATH=str(Path.cwd()), **SLURM_JOB,
+        PYTHONPATH=str(ROOT), **SLURM_JOB,
     )  # fmt: skip
     assert stopped.status == 128 + signal.SIGUSR1, stopped.err
     assert "resume=out continues the run" in stopped.err

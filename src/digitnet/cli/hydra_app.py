@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from digitnet.cli.argparse_app import print_error
 from digitnet.cli.command_line import ExpandOverrides, Validator, validate_command_line, with_config_key
+from digitnet.distributed import reports_usage_errors
 from digitnet.errors import ArgumentError, RunError, UsageError
 from digitnet.signals import install_handlers
 
@@ -64,10 +65,11 @@ def run_hydra_app(
             raise
         failures = failures or [("", error)]
     finally:  # also after a signal
-        _print_failures(failures, show_traceback)
+        is_usage_error = bool(failures) and isinstance(failures[0][1], USAGE_ERRORS) and not failures[0][0]
+        if not is_usage_error or reports_usage_errors():
+            _print_failures(failures, show_traceback)
     if failures:
-        job_name, first_failure = failures[0]
-        sys.exit(2 if isinstance(first_failure, USAGE_ERRORS) and not job_name else 1)
+        sys.exit(2 if is_usage_error else 1)
 
 
 def _collect_failures(failures: Failures, run_job: Callable[[DictConfig], Any]) -> Callable[..., Any]:

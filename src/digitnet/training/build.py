@@ -1,10 +1,12 @@
 """Builds the objects of a run from a composed config: data module, model, callbacks and Trainer."""
 
 import logging
+import math
 import os
 import sys
 import warnings
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,14 +15,15 @@ import torch.nn
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
 from lightning.fabric.plugins import ClusterEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.callbacks import LambdaCallback, TQDMProgressBar
+from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from digitnet.checkpoints.lightning_io import AtomicCheckpointIO
 from digitnet.data import Augmentation, MNISTDataModule
-from digitnet.errors import UsageError
+from digitnet.distributed import current_process
+from digitnet.errors import UsageError, check_argument
 from digitnet.models import DigitClassifier, Distillation
 from digitnet.training.callbacks import EpochLog, GracefulStop, RunCheckpoint, RunLength, TensorBoardReport
 from digitnet.training.run_dir import metrics_csv
@@ -74,7 +77,7 @@ def build_run(config: DictConfig) -> Run:
         TensorBoardReport(hparams),
         *_optional_callbacks(config),
     ]
-    return Run(data, model, build_trainer(config.trainer, callbacks), epoch_log, hparams)
+    return Run(data, model, build_trainer(config.trainer, callbacks, config.peer_timeout), epoch_log, hparams)
 
 
 def _build_model(config: DictConfig, distillation: Distillation | None) -> DigitClassifier:
@@ -106,12 +109,14 @@ def _compile_network(trainer: L.Trainer, model: L.LightningModule) -> None:
     model.net.compile()
 
 
-def build_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
+def build_trainer(config: DictConfig, callbacks: list[L.Callback], peer_timeout: float = 300) -> L.Trainer:
     """Build a Trainer.
 
     Args:
         config: The `trainer` node of a config.
         callbacks: Callbacks to add to those of the config.
+        peer_timeout: Seconds that the processes of a run wait for each other, at the start and in each exchange. A
+            strategy that the config builds itself keeps its own timeout.
 
     Returns:
         The Trainer, which writes its checkpoints through `AtomicCheckpointIO`.
@@ -119,6 +124,7 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
     Raises:
         UsageError: If Lightning refuses the arguments.
     """
+    check_argument(0 < peer_timeout < math.inf, "peer_timeout", peer_timeout, "above 0 seconds")
     silence_lightning()
     # Lightning sets this variable for programs that fork. It makes torch look for a GPU driver on the disk in each
     # optimizer step.
@@ -143,23 +149,29 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
         kwargs["default_root_dir"] = Path(partial.keywords.get("default_root_dir") or ".") / "lightning"
     try:
         trainer: L.Trainer = partial(**kwargs)
-        return trainer
     except Exception as error:  # Lightning raises several types
         if "No supported gpu backend" in str(error):
             raise UsageError("trainer.accelerator=gpu: this machine has no GPU; use trainer.accelerator=cpu") from error
         raise UsageError(f"trainer: {error}") from error
+    if isinstance(trainer.strategy, DDPStrategy) and isinstance(partial.keywords.get("strategy", "auto"), str):
+        trainer.strategy._timeout = timedelta(seconds=peer_timeout)
+    return trainer
 
 
 def _cluster_environment(keywords: dict[str, Any]) -> list[ClusterEnvironment]:
-    """Turn off Lightning's requeueing of SLURM jobs, which saves a checkpoint of its own and exits with status 0.
+    """Return the cluster environment of a SLURM job.
 
-    Nothing is added to a torchrun inside a SLURM job, nor to a cluster environment that the config brings.
+    For the processes that srun has started, Lightning's requeueing of jobs is turned off: it saves a checkpoint of its
+    own and exits with status 0. A process that a job has started without srun is one process, as outside a job. Nothing
+    is added to a cluster environment that the config brings.
     """
-    is_slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+    launcher = current_process().launcher
     configured = [*_as_list(keywords.get("plugins")), getattr(keywords.get("strategy"), "cluster_environment", None)]
-    if not is_slurm or any(isinstance(plugin, ClusterEnvironment) for plugin in configured):
+    if launcher == "torchrun" or any(isinstance(plugin, ClusterEnvironment) for plugin in configured):
         return []
-    return [SLURMEnvironment(auto_requeue=False)]
+    if launcher == "srun":
+        return [SLURMEnvironment(auto_requeue=False)]
+    return [LightningEnvironment()] if SLURMEnvironment.detect() else []
 
 
 def instantiate(config: DictConfig, name: str, **kwargs: Any) -> Any:

@@ -14,6 +14,7 @@ from digitnet.errors import check_argument
 from digitnet.models import DigitModule
 from digitnet.training.build import build_trainer, instantiate
 from digitnet.training.experiment import print_metrics, score_test_set
+from digitnet.training.processes import require_matching_processes, run_together
 from digitnet.training.run_dir import to_json
 
 _SAMPLES_PER_ROW = 8  # of samples.png
@@ -31,7 +32,7 @@ def validate_evaluation(config: DictConfig) -> None:
     check_argument(config.model_ref is not None, "model", "null", "a run folder, a checkpoint, cnn or mlp")
     _load_model(config)
     instantiate(config.data, "data").prepare_data()
-    build_trainer(config.trainer, [])
+    require_matching_processes(build_trainer(config.trainer, [], config.peer_timeout))
     if config.json_path not in (None, "-"):
         check_writable(Path(config.json_path).parent, "json_path")
     if config.plots_dir:
@@ -50,8 +51,9 @@ def run_evaluation(config: DictConfig) -> None:
     """
     paths = resolve_models(config.model_ref)
     model, data = _load_model(config), instantiate(config.data, "data")
-    trainer = build_trainer(config.trainer, [])
-    metrics = score_test_set(trainer, model, data)
+    trainer = build_trainer(config.trainer, [], config.peer_timeout)
+    with run_together(trainer, config.peer_timeout):
+        metrics = score_test_set(trainer, model, data)
     if not trainer.is_global_zero:
         return
     result = {"checkpoints": [str(path) for path in paths], "model": model.architecture, "tta": config.tta}

@@ -12,9 +12,9 @@ Lightning  ``LOCAL_RANK``                                         ``LOCAL_RANK``
 none                                                              0                   1
 =========  =====================================================  ==================  ==================
 
-torchrun comes first because it may run inside a SLURM job. Lightning ignores SLURM in jobs with these two names. srun sets
-``SLURM_STEP_ID``; a batch script that starts a command without srun starts one process, whatever ``SLURM_NTASKS`` is.
-Lightning's launcher starts processes on one machine only, and also sets ``LOCAL_RANK=0`` in the process that started them.
+torchrun comes first because it may run inside a SLURM job. Lightning ignores SLURM in jobs with these two names. srun
+sets ``SLURM_STEP_ID``; a batch script that starts a command without srun starts one process, whatever ``SLURM_NTASKS``
+is. Lightning's launcher starts processes on one machine only, and sets ``LOCAL_RANK=0`` in the one that starts them.
 """
 
 import functools
@@ -22,6 +22,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -123,22 +124,37 @@ def common_time(pattern: str) -> str:
 @functools.cache
 def _time_of_first_process() -> float:
     """Exchange the time of the first process through the store of torchrun's agent."""
-    from torch.distributed import DistError, TCPStore  # torch takes seconds to import
-
     try:
-        if os.environ["TORCHELASTIC_USE_AGENT_STORE"] != "True":
-            raise KeyError
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=_SECONDS_TO_AGREE))
-        key = f"digitnet/time/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
-        if is_main_process():
-            store.set(key, str(time.time()))
-        deadline = time.monotonic() + _SECONDS_TO_AGREE
-        while not store.check([key]) and time.monotonic() < deadline:
-            time.sleep(0.05)  # unlike store.wait, this can be interrupted by a signal
-        return float(store.get(key))
-    except (KeyError, DistError) as error:
+        return float(_exchange("time", str(time.time()), _SECONDS_TO_AGREE))
+    except (OSError, ValueError) as error:
         raise UsageError("the processes cannot agree on a run folder; name one with hydra.run.dir=DIR") from error
+
+
+def _exchange(name: str, value: str, seconds: float) -> str:
+    """Return the value of torchrun's first process, or an empty text if it has set none within some seconds.
+
+    Raises:
+        OSError: If there is no store through which the processes could exchange it.
+    """
+    from torch._C._distributed_c10d import TCPStore  # torch takes seconds to import
+    from torch.distributed import DistError
+
+    key = f"digitnet/{name}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+    deadline = time.monotonic() + seconds
+    try:
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+            raise OSError("torchrun's agent serves no store")
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=seconds))
+        if is_main_process():
+            store.set(key, value)
+        while not store.check([key]):
+            if time.monotonic() > deadline:
+                return ""
+            time.sleep(0.05)  # unlike store.wait, this can be interrupted by a signal
+        return store.get(key).decode()
+    except (KeyError, DistError) as error:
+        raise OSError("torchrun's agent cannot be reached") from error
 
 
 def reports_usage_errors() -> bool:
@@ -149,15 +165,21 @@ def reports_usage_errors() -> bool:
     error of its own, such as a missing file on its machine, and reports it.
     """
     process = current_process()
-    if process.rank == 0 or not process.started_externally:
+    if process.world_size == 1 or not process.started_externally:
+        return True
+    first_has_failed = ""
+    if process.launcher == "torchrun":
+        with suppress(OSError):
+            first_has_failed = _exchange("failed", "yes", _SECONDS_FOR_THE_FIRST)
+    if process.rank == 0:
         return True
     time.sleep(_SECONDS_FOR_THE_FIRST)
-    return process.launcher == "torchrun" or _first_process_listens()
+    return not first_has_failed if process.launcher == "torchrun" else _first_process_listens()
 
 
 def _first_process_listens() -> bool:
     """Return whether the first process of a SLURM step waits for the others, at the address that Lightning uses."""
-    from lightning.fabric.plugins.environments import SLURMEnvironment
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
     try:
         environment = SLURMEnvironment(auto_requeue=False)

@@ -48,8 +48,8 @@ def validate_command_line(
         return arguments, []
     if options.multirun and process.world_size > 1:
         raise UsageError(
-            f"-m: {process.launcher} has started {process.world_size} processes, but a sweep runs its jobs in one; start "
-            "it without a launcher, or start one run for each job, as examples/slurm/seeds.sbatch does"
+            f"-m: {process.launcher} has started {process.world_size} processes, but a sweep runs its jobs in one; "
+            "start it without a launcher, or start one run for each job, as examples/slurm/seeds.sbatch does"
         )
     flags = [argument for argument in arguments if argument not in options.overrides]
     hydra_overrides = _hydra_overrides(options.config_dir, options.multirun)

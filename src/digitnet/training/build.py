@@ -15,7 +15,8 @@ import torch.nn
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
 from lightning.fabric.plugins import ClusterEnvironment
-from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import LambdaCallback, TQDMProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, OmegaConf
@@ -203,7 +204,8 @@ def _as_list(value: Any) -> list[Any]:
 
 def silence_lightning() -> None:
     """Suppress what Lightning reports at every start, such as advertisements, and warnings about what is intended."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         "Total length of `list` across ranks is zero",  # data.val_size=0 is intended
         "It is recommended to use .* sync_dist",  # the metrics are reduced before they are logged

@@ -99,7 +99,7 @@ def _load_best_epoch(run: Run, run_dir: Path) -> None:
 
     The first process has written the checkpoint, perhaps to a disk of its own, so it gives the weights to the others.
     """
-    weights = load_checkpoint(best_checkpoint(run_dir))["state_dict"] if run.trainer.is_global_zero else None
+    weights = load_checkpoint(best_checkpoint(run_dir))["state_dict"] if run.trainer.is_global_zero else {}
     run.model.load_state_dict(run.trainer.strategy.broadcast(weights))
     run.model.eval()
 

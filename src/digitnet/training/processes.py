@@ -16,6 +16,7 @@ from pathlib import Path
 import lightning as L
 import torch.distributed as dist
 from lightning.pytorch.strategies.launchers import subprocess_script
+from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.distributed_c10d import _get_default_store
 
 from digitnet.distributed import current_process, slurm_tasks_without_srun
@@ -44,7 +45,8 @@ def require_matching_processes(trainer: L.Trainer) -> None:
         if started != expected:
             raise UsageError(
                 f"{process.launcher} has started {started} process{'es' * (started > 1)}, but {settings} need "
-                f"{expected}; set trainer.devices={per_node} trainer.num_nodes={started // per_node}, or start {expected}"
+                f"{expected}; set trainer.devices={per_node} trainer.num_nodes={started // per_node}, or start "
+                f"{expected}"
             )
         if (trainer.global_rank, trainer.world_size) != (process.rank, started):
             raise UsageError(
@@ -87,7 +89,7 @@ def run_together(trainer: L.Trainer, peer_timeout: float, run_dir: Path | None =
     # Lightning's handler of SIGTERM starts a broadcast, which the other processes may not expect.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     # Lightning's observer kills all processes with SIGKILL as soon as one has ended, so that none can report it.
-    subprocess_script._launch_process_observer = lambda processes: None
+    subprocess_script._launch_process_observer = lambda child_processes: None  # type: ignore[attr-defined]
     with _Watcher(trainer, peer_timeout).watch(), _agree_on_failure(trainer, peer_timeout, run_dir):
         yield
 
@@ -184,7 +186,8 @@ def _is_lost_connection(error: Exception) -> bool:
     """Return whether a collective operation has failed because of another process; gloo raises a plain RuntimeError."""
     if isinstance(error, RunError | UsageError):
         return False
-    return isinstance(error, dist.DistError) or (type(error) is RuntimeError and bool(_LOST_CONNECTION.search(str(error))))
+    is_gloo_error = type(error) is RuntimeError and _LOST_CONNECTION.search(str(error)) is not None
+    return isinstance(error, dist.DistError) or is_gloo_error
 
 
 def _exchange_reasons(rank: int, size: int, reason: str) -> dict[int, str]:
@@ -195,7 +198,7 @@ def _exchange_reasons(rank: int, size: int, reason: str) -> dict[int, str]:
     """
     reasons = {rank: reason}
     with suppress(dist.DistError, RuntimeError):
-        store = dist.PrefixStore("digitnet", _get_default_store())
+        store = PrefixStore("digitnet", _get_default_store())
         store.set_timeout(timedelta(seconds=_SECONDS_TO_ANSWER))
         store.set(str(rank), reason)
         if dist.get_backend() == "gloo":
@@ -241,6 +244,6 @@ def _not_met(error: Exception, rank: int, size: int, peer_timeout: float) -> Bas
     if rank and not isinstance(error, dist.DistNetworkError):
         return SystemExit(1)  # the first process has waited as well, and reports it
     return RunError(
-        f"not all {size} processes have met within {peer_timeout:g} s ({str(error).splitlines()[0][:120]}); look at the "
-        "output of the others, check that the first machine can be reached, or raise peer_timeout"
+        f"not all {size} processes have met within {peer_timeout:g} s ({str(error).splitlines()[0][:120]}); look at "
+        "the output of the others, check that the first machine can be reached, or raise peer_timeout"
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -128,7 +129,7 @@ def test_wrong_input_is_one_line_and_status_2(tmp_path: Path) -> None:
 
 
 def test_a_batch_script_without_srun_is_reported(tmp_path: Path) -> None:
-    wrapped = f"{sys.executable} -m digitnet.train {' '.join(f"'{option}'" for option in OPTIONS)} trainer.devices=2"
+    wrapped = shlex.join([sys.executable, "-m", "digitnet.train", *OPTIONS, "trainer.devices=2"])
     job = command(
         "sbatch", "--parsable", "--ntasks-per-node=2", "--output=job.log", f"--wrap={wrapped}", folder=tmp_path
     ).strip()

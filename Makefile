@@ -36,5 +36,5 @@ fault:  ## run the fault tests at full size, a quarter of an hour; writes tests/
 slurm:  ## run the tests that need SLURM, a quarter of an hour; as root, with slurm-wlm and munge installed
 	python -m pytest -m slurm -n 0
 
-bench:  ## run the benchmarks, an hour; see benchmarks/README.md for the two that it leaves out
+bench:  ## run the benchmarks, an hour; see benchmarks/README.md for those that it leaves out
 	for name in trainer_overhead startup evaluation guard_overhead scaling image_throughput export; do python benchmarks/$$name.py || exit 1; done

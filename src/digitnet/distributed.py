@@ -19,7 +19,9 @@ is. Lightning's launcher starts processes on one machine only, and sets ``LOCAL_
 
 import functools
 import os
+import signal
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -167,6 +169,7 @@ def reports_usage_errors() -> bool:
     process = current_process()
     if process.world_size == 1 or not process.started_externally:
         return True
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # from the launcher, when the first process has ended
     first_has_failed = ""
     if process.launcher == "torchrun":
         with suppress(OSError):

@@ -90,7 +90,7 @@ def run_together(trainer: L.Trainer, peer_timeout: float, run_dir: Path | None =
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     # Lightning's observer kills all processes with SIGKILL as soon as one has ended, so that none can report it.
     subprocess_script._launch_process_observer = lambda child_processes: None  # type: ignore[attr-defined]
-    with _Watcher(trainer, peer_timeout).watch(), _agree_on_failure(trainer, peer_timeout, run_dir):
+    with _Watcher(trainer).watch(), _agree_on_failure(trainer, peer_timeout, run_dir):
         yield
 
 
@@ -99,12 +99,12 @@ class _Watcher(threading.Thread):
 
     Args:
         trainer: The Trainer, whose launcher may have started child processes.
-        peer_timeout: Seconds to wait for other processes.
     """
 
-    def __init__(self, trainer: L.Trainer, peer_timeout: float) -> None:
+    def __init__(self, trainer: L.Trainer) -> None:
         super().__init__(daemon=True, name="digitnet-watcher")
         self.trainer = trainer
+        self.has_met = False  # whether all processes have started; a process that fails leaves the others again
         self.first_signal: float | None = None
         self.child_died: float | None = None
         self.receiver, self.sender = socket.socketpair()
@@ -125,7 +125,9 @@ class _Watcher(threading.Thread):
     def run(self) -> None:
         """Handle signals as they come, and look for dead child processes every half second."""
         while True:
-            if select.select([self.receiver], [], [], 0.5)[0]:
+            has_news = select.select([self.receiver], [], [], 0.5)[0]
+            self.has_met = self.has_met or dist.is_initialized()
+            if has_news:
                 numbers = self.receiver.recv(64)
                 if not numbers:
                     self.receiver.close()
@@ -138,7 +140,7 @@ class _Watcher(threading.Thread):
         if number not in SIGNALS:
             return
         now, self.first_signal = time.monotonic(), self.first_signal or time.monotonic()
-        if not dist.is_initialized():
+        if not self.has_met:
             self._exit(128 + number, "stopped while it waited for the other processes to start", number)
         if now - self.first_signal > REPEAT_SECONDS:
             self._exit(128 + number, "ended at once by a second signal", number)
@@ -148,7 +150,7 @@ class _Watcher(threading.Thread):
         for rank, child in enumerate(self._children(), start=1):
             if child.poll():
                 self.child_died = self.child_died or time.monotonic()
-                if not dist.is_initialized() or time.monotonic() - self.child_died > _SECONDS_TO_END_ALONE:
+                if not self.has_met or time.monotonic() - self.child_died > _SECONDS_TO_END_ALONE:
                     self._exit(1, f"error: process {rank} has ended with status {child.returncode}", signal.SIGTERM)
 
     def _children(self) -> list[subprocess.Popen[bytes]]:

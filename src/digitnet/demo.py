@@ -19,6 +19,7 @@ def main() -> None:
         metavar="REF",
         help="a model to show beside the two bundled ones: a run folder, a checkpoint or an exported .safetensors file",
     )
+    argparse_app.add_import_option(parser)
     argparse_app.run_command(parser, command)
 
 

@@ -29,6 +29,30 @@ class ArgumentError(UsageError):
         self.argument, self.value, self.requirement = argument, value, requirement
 
 
+class UnknownModelError(UsageError):
+    """A file names a network whose class is not known.
+
+    Args:
+        path: The file.
+        name: What the file states as the name of the class.
+    """
+
+    def __init__(self, path: object, name: object) -> None:
+        self.path, self.name = path, str(name)[:100]
+        super().__init__(self.with_remedy("call `import {}` first"))
+
+    def with_remedy(self, remedy: str) -> str:
+        """Return the message for one way to use digitnet.
+
+        Args:
+            remedy: What to do, with "{}" for the name of the module.
+        """
+        module = self.name.rpartition(".")[0]
+        known = module != "__main__" and all(part.isidentifier() for part in module.split("."))
+        what = remedy.format(module) if known else remedy.format("MODULE") + " with the module that defines it"
+        return f"{self.path}: holds a {self.name}, a class that no imported module defines; if you trust it, {what}"
+
+
 def check_argument(condition: bool, argument: str, value: object, requirement: str) -> None:
     """Raise an error unless a condition on an argument holds.
 

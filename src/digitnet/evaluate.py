@@ -14,7 +14,7 @@ def main() -> None:
     run_hydra_app("evaluate", run_job, validate, expand_overrides=expand_overrides)
 
 
-def expand_overrides(overrides: list[str]) -> list[str]:
+def expand_overrides(overrides: list[str], config_dir: str | None) -> list[str]:
     """Rename the key `model` to `model_ref`, since Hydra would take `model=cnn` for a choice of the group `model`."""
     return [re.sub(r"^\+*model=", "model_ref=", override) for override in overrides]
 

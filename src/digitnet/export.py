@@ -28,6 +28,7 @@ def main() -> None:
     )
     parser.add_argument("--format", choices=FORMATS, help="file format (default: from the suffix of FILE)")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="file to write")
+    argparse_app.add_import_option(parser)
     argparse_app.run_command(parser, command)
 
 

@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument(
         "--model",
         metavar="REF",
-        default="cnn",
+        default="bundled:cnn",
         help="cnn or mlp (bundled), a run folder, a checkpoint or an exported .safetensors file (default: cnn)",
     )
     output_format = parser.add_mutually_exclusive_group()
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument(
         "--test-samples", type=int, metavar="N", help="predict N random images of the MNIST test set instead of files"
     )
+    argparse_app.add_import_option(parser)
     argparse_app.run_command(parser, command)
 
 

@@ -39,13 +39,13 @@ def validate(config: DictConfig) -> None:
     validate_run(config)
 
 
-def expand_overrides(overrides: list[str]) -> list[str]:
+def expand_overrides(overrides: list[str], config_dir: str | None) -> list[str]:
     """Expand `resume=RUN_DIR`; see `digitnet.training.resume.expand_resume`."""
     if not any(override.lstrip("+").startswith("resume=") for override in overrides):
         return overrides
     from digitnet.training.resume import expand_resume
 
-    return expand_resume(overrides)
+    return expand_resume(overrides, config_dir)
 
 
 def lock(configs: list[DictConfig]) -> AbstractContextManager[None]:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from digitnet.errors import RunError, UsageError
+from digitnet.errors import RunError, UnknownModelError, UsageError
 from digitnet.signals import install_handlers, raise_if_pending
 
 RENAMED_OPTIONS = {"--run": "--model", "--sheet": "--contact-sheet", "--test-digits": "--test-samples"}
@@ -29,6 +29,18 @@ class CliParser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see --help")
 
 
+def add_import_option(parser: CliParser) -> None:
+    """Add the option `--import MODULE`, which makes the networks of a module known; `run_command` imports it."""
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="module with a network of your own, in the current folder or installed; may be repeated",
+    )
+
+
 def run_command(parser: CliParser, command: Callable[[argparse.Namespace], Any]) -> None:
     """Parse the command line and run a command.
 
@@ -41,14 +53,19 @@ def run_command(parser: CliParser, command: Callable[[argparse.Namespace], Any])
     """
     try:
         with install_handlers():
-            command(parser.parse_args())
+            options = parser.parse_args()
+            if getattr(options, "imports", None):
+                from digitnet.models.registry import import_modules  # imports torch
+
+                import_modules(options.imports, "--import")
+            command(options)
             raise_if_pending()
             sys.stdout.flush()  # here, where a full disk or a closed pipe can still be reported
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # otherwise Python reports an error when it flushes at exit
         sys.exit(141)
     except (UsageError, RunError, OSError) as error:
-        print_error(str(error))
+        print_error(error.with_remedy("add --import {}") if isinstance(error, UnknownModelError) else str(error))
         sys.exit(2 if isinstance(error, UsageError) else 1)
 
 
@@ -56,6 +73,8 @@ def print_error(message: str) -> None:
     """Print an error message as one line on stderr.
 
     Args:
-        message: The message. White space is folded.
+        message: The message. White space is folded, and characters that would control a terminal are escaped.
     """
-    sys.stderr.write(f"digitnet: error: {' '.join(message.split())}\n")
+    line = " ".join(message.split())
+    printable = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    sys.stderr.write(f"digitnet: error: {printable}\n")

@@ -16,7 +16,7 @@ from digitnet.distributed import is_main_process
 from digitnet.errors import ArgumentError, UsageError
 
 Validator = Callable[[DictConfig], None]
-ExpandOverrides = Callable[[list[str]], list[str]]
+ExpandOverrides = Callable[[list[str], str | None], list[str]]
 
 # Keys whose values are paths, which may contain characters that Hydra's grammar reserves.
 _PATH_KEYS = "model_ref|resume|json_path|plots_dir|data.root|hydra.run.dir|hydra.sweep.dir"
@@ -31,7 +31,7 @@ def validate_command_line(
         arguments: The command line, without the program.
         config_name: Name of the primary config, unless `--config-name` gives another.
         validate: Checks the config of one job.
-        expand_overrides: Replaces the overrides that were typed.
+        expand_overrides: Replaces the overrides that were typed, given the folder of `--config-dir`.
 
     Returns:
         The command line to give to Hydra, and the configs of the jobs; no configs if this process starts no job.
@@ -51,7 +51,7 @@ def validate_command_line(
         groups = list(loader.list_groups(""))
         texts = [_quote_path(text) for text in options.overrides]
         if expand_overrides:
-            texts = [_quote_path(text) for text in expand_overrides(texts)]
+            texts = [_quote_path(text) for text in expand_overrides(texts, options.config_dir)]
         overrides = OverridesParser.create(loader).parse_overrides(texts)
         configs: list[DictConfig] = []
         for number, job in enumerate(_expand_sweep(overrides) if options.multirun else [texts]):
@@ -119,6 +119,10 @@ def _compose_and_check(
             _check_choice(override, config_name, hydra_overrides)
     structural = [text for text, override in zip(texts, overrides, strict=True) if _is_structural(override, groups)]
     base = hydra.compose(config_name, structural + hydra_overrides)
+    if base.get("imports"):
+        from digitnet.models.registry import import_modules
+
+        import_modules(base.imports)
     values = [override for override in overrides if not _is_structural(override, groups)]
     for override in values:
         check_key(override.key_or_group, base, groups)
@@ -153,10 +157,10 @@ def _check_choice(override: Override, config_name: str, hydra_overrides: list[st
 def _is_structural(override: Override, groups: list[str]) -> bool:
     """Return whether an override chooses, adds or removes parts of the config, or is Hydra's own.
 
-    All other overrides set a value.
+    All other overrides set a value. `imports` is among the first, because signatures are read after these imports.
     """
     key = override.key_or_group
-    sets_value = not key.startswith("hydra") and key not in groups and not key.endswith("_target_")
+    sets_value = key != "imports" and not key.startswith("hydra") and key not in groups and not key.endswith("_target_")
     return not sets_value or override.is_delete() or override.is_add() or override.is_force_add()
 
 

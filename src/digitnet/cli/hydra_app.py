@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from digitnet.cli.argparse_app import print_error
 from digitnet.cli.command_line import ExpandOverrides, Validator, validate_command_line, with_config_key
-from digitnet.errors import ArgumentError, RunError, UsageError
+from digitnet.errors import ArgumentError, RunError, UnknownModelError, UsageError
 from digitnet.signals import install_handlers
 
 USAGE_ERRORS = (UsageError, HydraException, OmegaConfBaseException)
@@ -44,7 +44,7 @@ def run_hydra_app(
         run_job: Does the work of one job.
         validate: Checks the config of a job, Hydra's own node included. It raises UsageError for wrong input, and
             creates nothing.
-        expand_overrides: Replaces the overrides that were typed, before they are composed.
+        expand_overrides: Replaces the overrides that were typed, before they are composed; see `ExpandOverrides`.
         lock: Holds what the jobs write to, from before Hydra's first file until the end.
 
     Raises:
@@ -97,5 +97,6 @@ def _print_failures(failures: Failures, show_traceback: bool) -> None:
     for name, failure in failures:
         if show_traceback or not isinstance(failure, EXPECTED_ERRORS):
             traceback.print_exception(failure)
-        message, *_ = str(failure).split("Config search path")  # Hydra appends a list of directories
+        text = failure.with_remedy("add imports={}") if isinstance(failure, UnknownModelError) else str(failure)
+        message, *_ = text.split("Config search path")  # Hydra appends a list of directories
         print_error(f"{name}{message}")

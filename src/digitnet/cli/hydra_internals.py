@@ -17,7 +17,7 @@ def parse_command_line(arguments: Sequence[str]) -> Namespace:
     Returns:
         Hydra's options; `overrides` has the rest.
     """
-    return get_args_parser().parse_args(arguments)
+    return get_args_parser().parse_intermixed_args(arguments)
 
 
 def split_sweep(overrides: list[Override]) -> list[list[str]]:

@@ -14,6 +14,7 @@ from digitnet.models.calibration import Calibration
 from digitnet.models.distillation import Distillation
 from digitnet.models.metrics import EpochMetrics
 from digitnet.models.module import Batch, DigitModule
+from digitnet.models.registry import model_name, register
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda remaining: 1.0,
@@ -56,6 +57,10 @@ class DigitClassifier(DigitModule):
     """
 
     net: nn.Module
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        register(cls)  # checkpoints may name it from now on
 
     def __init__(
         self,
@@ -123,7 +128,7 @@ class DigitClassifier(DigitModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the name of the class, and the metrics of an unfinished epoch."""
-        checkpoint["digitnet_model"] = type(self).__name__
+        checkpoint["digitnet_model"] = model_name(type(self))
         if "train" in self.epoch_metrics:
             checkpoint["epoch_metrics"] = self.epoch_metrics["train"].state_dict()
 

@@ -6,7 +6,7 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch.nn
@@ -22,6 +22,7 @@ from digitnet.checkpoints.lightning_io import AtomicCheckpointIO
 from digitnet.data import Augmentation, MNISTDataModule
 from digitnet.errors import UsageError
 from digitnet.models import DigitClassifier, Distillation
+from digitnet.models.registry import import_modules
 from digitnet.training.callbacks import EpochLog, GracefulStop, RunCheckpoint, RunLength, TensorBoardReport
 from digitnet.training.run_dir import metrics_csv
 
@@ -57,6 +58,7 @@ def build_run(config: DictConfig) -> Run:
         UsageError: If one of the classes refuses its arguments.
     """
     run_dir = Path(config.run_dir)
+    import_modules(config.get("imports"))  # of no effect, unless this is a process that a launcher has started
     data = instantiate(config.data, "data")
     distillation = instantiate(config.distillation, "distillation") if config.get("distillation") else None
     # The seed is set after the teachers were built, so that they do not change the initial weights of the student.
@@ -79,15 +81,17 @@ def build_run(config: DictConfig) -> Run:
 
 def _build_model(config: DictConfig, distillation: Distillation | None) -> DigitClassifier:
     """Build the model. Hydra would convert a dataclass among the arguments to a config, so it is passed afterwards."""
-    if distillation is None:
-        return cast(DigitClassifier, instantiate(config, "model"))
-    partial = instantiate(config, "model", _partial_=True)
-    try:
-        return cast(DigitClassifier, partial(distillation=distillation))
-    except UsageError:
-        raise
-    except Exception as error:  # whatever the constructor of a custom network raises
-        raise UsageError(f"model: {error} (HYDRA_FULL_ERROR=1 shows where)") from error
+    model = instantiate(config, "model", _partial_=distillation is not None)
+    if distillation is not None:
+        try:
+            model = model(distillation=distillation)
+        except UsageError:
+            raise
+        except Exception as error:  # whatever the constructor of a custom network raises
+            raise UsageError(f"model: {error} (HYDRA_FULL_ERROR=1 shows where)") from error
+    if not isinstance(model, DigitClassifier):
+        raise UsageError(f"model._target_={config._target_}: must be a subclass of digitnet.DigitClassifier")
+    return model
 
 
 def _optional_callbacks(config: DictConfig) -> list[L.Callback]:

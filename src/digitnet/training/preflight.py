@@ -9,7 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from digitnet.checkpoints.atomic import check_writable
-from digitnet.checkpoints.checkpoint_format import load_checkpoint
+from digitnet.checkpoints.checkpoint_format import check_loadable, load_checkpoint
 from digitnet.errors import UsageError, check_argument
 from digitnet.training.build import build_run
 from digitnet.training.resume import (
@@ -38,6 +38,7 @@ def validate_run(config: DictConfig) -> None:
     check_writable(run_dir, output_dir_key(config))
     require_unused_run_dir(config)
     run = build_run(config)
+    check_loadable(run.model)
     run.data.prepare_data()
     _check_trainer(run.trainer, is_sweep)
     if last_checkpoint(run_dir).exists():

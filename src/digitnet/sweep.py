@@ -60,7 +60,7 @@ def sweep(words: list[str]) -> int:
     if find_spec("optuna") is None:
         raise UsageError("a sweep needs another package (optuna): pip install 'digitnet[sweep]'")
     if not is_main_process():
-        raise UsageError("LOCAL_RANK is set; start workers of a sweep directly and not by torchrun, each is one process")
+        raise UsageError("LOCAL_RANK is set; start each worker of a sweep directly, not by torchrun")
     words, flags = _split_flags(words)
 
     from digitnet.training.sweep import search_space, study, summary, trial
@@ -80,10 +80,10 @@ def sweep(words: list[str]) -> int:
 
 def _split_flags(words: list[str]) -> tuple[list[str], list[str]]:
     """Separate the overrides from the options of Hydra that are passed on to every trial."""
+    if {"-m", "--multirun"} & set(words):
+        raise UsageError("-m: leave it out; a sweep starts its trials itself, and each further start adds a worker")
     options = vars(parse_command_line(words))
     overrides: list[str] = options.pop("overrides")
-    if options["multirun"]:
-        raise UsageError("-m: leave it out; a sweep starts its trials itself, and each further start adds a worker")
     passed_on = ("config_dir", "config_name")
     for name in options.keys() - passed_on:
         if options[name]:

@@ -50,8 +50,10 @@ class SweepSettings:
     """Name of the rule that ends bad trials early, one of `PRUNERS`."""
     seeds: int
     """Number of runs of each trial, with consecutive seeds."""
+    flags: tuple[str, ...]
+    """Options of Hydra that all trials share, such as `--config-dir=DIR`."""
     fixed: tuple[str, ...]
-    """The overrides that all trials share, and options of Hydra such as `--config-dir`."""
+    """The overrides that all trials share."""
     searched: dict[str, SearchedKey]
     """The keys to search, by name."""
 
@@ -59,7 +61,7 @@ class SweepSettings:
     def record(self) -> list[str]:
         """What must be equal in all commands that work on one study."""
         searched = [key.text for key in self.searched.values()]
-        return sorted([*self.fixed, *searched, f"pruner={self.pruner}", f"seeds={self.seeds}"])
+        return sorted([*self.flags, *self.fixed, *searched, f"pruner={self.pruner}", f"seeds={self.seeds}"])
 
     @property
     def extreme_params(self) -> list[Params]:
@@ -77,10 +79,9 @@ class SweepSettings:
             params: The value of every searched key.
 
         Returns:
-            The overrides of `train`, without the options of Hydra.
+            The overrides of `train`.
         """
-        fixed = [text for text in self.fixed if not text.startswith("--")]
-        return [*fixed, *(f"{key.key}={params[name]}" for name, key in self.searched.items())]
+        return [*self.fixed, *(f"{key.key}={params[name]}" for name, key in self.searched.items())]
 
 
 def parse_settings(words: list[str], flags: list[str]) -> SweepSettings:
@@ -100,7 +101,7 @@ def parse_settings(words: list[str], flags: list[str]) -> SweepSettings:
     options = {"pruner": "median", "seeds": "1"}
     options |= dict(word.split("=", 1) for word in words if word.partition("=")[0] in _OPTIONS and "=" in word)
     texts = [word for word in words if word.partition("=")[0] not in _OPTIONS]
-    check_argument(bool(options.get("study")), "study", options.get("study", ""), "the folder of the study")
+    check_argument(bool(options.get("study")), "study", options.get("study", ""), "a folder, such as logs/studies/mlp")
     pruners = ", ".join(PRUNERS)
     check_argument(options["pruner"] in PRUNERS, "pruner", options["pruner"], f"one of {pruners}")
     with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):  # glob(*) looks for options there
@@ -115,9 +116,15 @@ def parse_settings(words: list[str], flags: list[str]) -> SweepSettings:
         trials=_positive_integer("trials", options.get("trials", "")),
         pruner=options["pruner"],
         seeds=_positive_integer("seeds", options["seeds"]),
-        fixed=(*flags, *(str(each.input_line) for each in overrides if each.key_or_group not in searched)),
+        flags=tuple(flags),
+        fixed=tuple(str(each.input_line) for each in overrides if each.key_or_group not in searched),
         searched=searched,
     )
+
+
+def short(value: Any) -> str:
+    """Return the text of a parameter for people."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _positive_integer(name: str, text: str) -> int:
@@ -140,7 +147,7 @@ def _check_key(override: Override) -> None:
 def _searched_key(override: Override) -> SearchedKey:
     """Translate Hydra's grammar of sweeps to a distribution of Optuna."""
     value: Any = override.value()
-    tags = getattr(value, "tags", set())
+    tags: set[str] = getattr(value, "tags", set())
     log = "log" in tags
     try:
         if tags - {"log"} or (log and override.is_choice_sweep()):

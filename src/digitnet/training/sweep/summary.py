@@ -3,18 +3,18 @@
 import io
 import os
 import shlex
-from typing import Any
 
 import optuna
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
 from digitnet.checkpoints.atomic import atomic_write
-from digitnet.training.sweep.search_space import SweepSettings
-from digitnet.training.sweep.study import journal_path, trial_dir
+from digitnet.training.sweep.search_space import SweepSettings, short
+from digitnet.training.sweep.study import journal_path
 from digitnet.training.sweep.trial import NOTE
 
 _ROWS = 20  # of the table
@@ -32,6 +32,8 @@ def summarize(study: optuna.Study, settings: SweepSettings, base: DictConfig) ->
     trials = sorted(study.get_trials(deepcopy=False), key=_rank)
     importances = _importances(study)
     Console().print(_table(trials, settings, importances))
+    if importances:
+        print("The percentage below a key is its importance.")
     running = sum(trial.state == TrialState.RUNNING for trial in trials)
     if running:
         print(f"{running} running in other workers; the last worker prints the complete table")
@@ -60,10 +62,9 @@ def _importances(study: optuna.Study) -> dict[str, float]:
 
 def _table(trials: list[FrozenTrial], settings: SweepSettings, importances: dict[str, float]) -> Table:
     columns = [f"{name}\n{importances[name]:.0%}" if name in importances else name for name in settings.searched]
-    title = f"{len(trials)} trials; a percentage below a key is its importance" if importances else None
-    table = Table("trial", "val/acc", *columns, caption=title)
+    table = Table("trial", "val/acc", *columns)
     for trial in trials[:_ROWS]:
-        table.add_row(str(trial.number), _result(trial), *(_short(trial.params.get(name)) for name in settings.searched))
+        table.add_row(str(trial.number), _result(trial), *(short(trial.params.get(name)) for name in settings.searched))
     if len(trials) > _ROWS:
         table.add_row("…", f"{len(trials) - _ROWS} more")
     return table
@@ -79,36 +80,40 @@ def _result(trial: FrozenTrial) -> str:
     return f"{trial.intermediate_values[last]:.2%} {note}, epoch {last}"
 
 
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def _train_command(best: FrozenTrial, settings: SweepSettings) -> str:
     """Return the command that trains the best trial again."""
-    flags = [text for text in settings.fixed if text.startswith("--")]
-    if flags:  # Hydra takes one --config-dir only, so the preset cannot be named beside another one
-        return shlex.join(["digitnet-train", *flags, *settings.overrides(best.params)])
-    return shlex.join(["digitnet-train", "--config-dir", os.path.relpath(settings.study_dir), "experiment=best"])
+    overrides = settings.overrides(best.params)
+    if settings.flags:  # Hydra takes one --config-dir only, so the preset cannot be named beside another one
+        return shlex.join(["digitnet-train", *settings.flags, *overrides])
+    rest = [each.input_line for each in OverridesParser.create().parse_overrides(overrides) if not _fits_preset(each)]
+    return shlex.join(
+        ["digitnet-train", "--config-dir", os.path.relpath(settings.study_dir), "experiment=best", *map(str, rest)]
+    )
+
+
+def _fits_preset(override: Override) -> bool:
+    """Return whether a preset can hold an override: it can delete nothing, and Hydra reads `debug` after presets."""
+    return not (override.is_delete() or override.key_or_group in ("debug", "hydra.searchpath"))
 
 
 def _write_preset(best: FrozenTrial, settings: SweepSettings, base: DictConfig) -> None:
     """Write the overrides of the best trial as an option of the config group `experiment`."""
-    groups, values = base.hydra.runtime.choices, OmegaConf.create()
-    defaults: list[Any] = []
-    comments = [f"Trial {best.number}: val/acc {best.value:.2%}. {_train_command(best, settings)}"]
+    values = OmegaConf.create()
+    defaults: list[str] = []
+    choices: list[dict[str, str]] = []
     for override in OverridesParser.create().parse_overrides(settings.overrides(best.params)):
         key, value = override.key_or_group, override.value()
-        if override.is_delete() or key.startswith("hydra") or key == "test":
-            comments += [] if key == "test" else [f"Add this to the command: {override.input_line}"]
-        elif key == "experiment":
+        if not _fits_preset(override) or key == "test":
+            continue
+        if key == "experiment":
             defaults += value if isinstance(value, list) else [value]
-        elif key in groups:
-            defaults.append({f"/{key}" if override.is_add() else f"override /{key}": value})
+        elif key in base.hydra.runtime.choices:  # a config group
+            choices.append({f"override /{key}": value})
         else:
             OmegaConf.update(values, key, value, force_add=True)
-    content = OmegaConf.create({"defaults": [*defaults, "_self_"]} if defaults else {})
-    lines = ["# @package _global_", *(f"# {comment}" for comment in comments)]
-    text = "\n".join(lines) + "\n" + OmegaConf.to_yaml(OmegaConf.merge(content, values))
+    comment = f"Trial {best.number}: val/acc {best.value:.2%}. {_train_command(best, settings)}"
+    content = OmegaConf.merge({"defaults": [*defaults, "_self_", *choices]}, values)
+    text = f"# @package _global_\n# {comment}\n{OmegaConf.to_yaml(content)}"
     atomic_write(settings.study_dir / "experiment" / "best.yaml", text.encode())
 
 

@@ -22,7 +22,7 @@ from digitnet.training.build import build_run
 from digitnet.training.preflight import validate_run
 from digitnet.training.run_dir import RunResult
 from digitnet.training.sweep.pruning import Pruning
-from digitnet.training.sweep.search_space import SweepSettings
+from digitnet.training.sweep.search_space import SweepSettings, short
 from digitnet.training.sweep.study import claim_trial, trial_dir
 
 NOTE = "note"  # attribute of a trial: why it failed or diverged
@@ -75,7 +75,12 @@ def run_trials(study: optuna.Study, settings: SweepSettings, seed: int, train: T
 def _run_trial(trial: optuna.Trial, settings: SweepSettings, seed: int, train: Train) -> TrialState:
     """Run a trial, tell the study its result, and print a line."""
     start = time.perf_counter()
-    print(f"trial {trial.number}:", *(f"{name}={value}" for name, value in trial.params.items()), end="  ", flush=True)
+    print(
+        f"trial {trial.number}:",
+        *(f"{name}={short(value)}" for name, value in trial.params.items()),
+        end="  ",
+        flush=True,
+    )
     state, value, text = _train_seeds(trial, settings, seed, train)
     with defer_signals():
         if text:
@@ -90,7 +95,11 @@ def _train_seeds(
     trial: optuna.Trial, settings: SweepSettings, seed: int, train: Train
 ) -> tuple[TrialState, float | None, str]:
     """Train the runs of a trial, and return its state, its value and a note."""
-    folder, overrides, pruning = trial_dir(settings.study_dir, trial.number), _overrides(trial, settings), Pruning(trial)
+    folder, overrides, pruning = (
+        trial_dir(settings.study_dir, trial.number),
+        _overrides(trial, settings),
+        Pruning(trial),
+    )
     accuracies: list[float] = []
     try:
         with (folder / "output.txt").open("a", buffering=1) as output, redirect_stdout(output):

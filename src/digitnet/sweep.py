@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -14,6 +14,10 @@ from digitnet.cli.hydra_app import call_hydra, exit_with_status
 from digitnet.cli.hydra_internals import parse_command_line
 from digitnet.distributed import is_main_process
 from digitnet.errors import UsageError
+from digitnet.signals import ShutdownRequested
+
+if TYPE_CHECKING:
+    from digitnet.training.sweep.search_space import SweepSettings
 
 # Modules that import torch are imported where they are used, so that `--help` does not wait for them.
 
@@ -57,13 +61,40 @@ def sweep(words: list[str]) -> int:
     Raises:
         UsageError: If the input is wrong; nothing was created.
     """
+    settings, configs = validate(words)
+
+    from digitnet.training.sweep import study, summary, trial
+
+    config, epochs = configs[0], {config.trainer.get("max_epochs") for config in configs}
+    opened = study.open_study(settings, config.seed, epochs.pop() if len(epochs) == 1 else None)
+    try:
+        failures = trial.run_trials(opened, settings, config.seed, partial(_train, settings.flags))
+    except ShutdownRequested:
+        sys.stderr.write("digitnet: the same command continues the study\n")
+        raise
+    summary.summarize(opened, settings, config)
+    return failures
+
+
+def validate(words: list[str]) -> tuple["SweepSettings", list[DictConfig]]:
+    """Check a command line, the study's folder, and runs with the extreme values of all searched keys.
+
+    Args:
+        words: The command line, without the program.
+
+    Returns:
+        The settings, and the configs of these runs.
+
+    Raises:
+        UsageError: If the input is wrong; nothing was created.
+    """
     if find_spec("optuna") is None:
         raise UsageError("a sweep needs another package (optuna): pip install 'digitnet[sweep]'")
     if not is_main_process():
         raise UsageError("LOCAL_RANK is set; start each worker of a sweep directly, not by torchrun")
     words, flags = _split_flags(words)
 
-    from digitnet.training.sweep import search_space, study, summary, trial
+    from digitnet.training.sweep import search_space, study, trial
 
     settings = search_space.parse_settings(words, flags)
     study.check_study(settings)
@@ -71,11 +102,7 @@ def sweep(words: list[str]) -> int:
     for params in settings.extreme_params:
         run = [*flags, *settings.overrides(params), f"hydra.run.dir={settings.study_dir / 'unused'}"]
         configs += validate_command_line(run, "train", trial.validate_trial)[1]
-    config, epochs = configs[0], {config.trainer.get("max_epochs") for config in configs}
-    opened = study.open_study(settings, config.seed, epochs.pop() if len(epochs) == 1 else None)
-    failures = trial.run_trials(opened, settings, config.seed, partial(_train, flags))
-    summary.summarize(opened, settings, config)
-    return failures
+    return settings, configs
 
 
 def _split_flags(words: list[str]) -> tuple[list[str], list[str]]:
@@ -91,7 +118,7 @@ def _split_flags(words: list[str]) -> tuple[list[str], list[str]]:
     return overrides, [f"--{name.replace('_', '-')}={options[name]}" for name in passed_on if options[name]]
 
 
-def _train(flags: list[str], overrides: list[str], run_dir: Path, callbacks: Sequence[Any]) -> Any:
+def _train(flags: Sequence[str], overrides: list[str], run_dir: Path, callbacks: Sequence[Any]) -> Any:
     """Train a run of a trial as `digitnet-train` would, or continue it, and return its result."""
     from digitnet.training.experiment import run_experiment
     from digitnet.training.resume import expand_resume

@@ -3,6 +3,7 @@
 import io
 import os
 import shlex
+from typing import Any
 
 import optuna
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -99,8 +100,8 @@ def _fits_preset(override: Override) -> bool:
 def _write_preset(best: FrozenTrial, settings: SweepSettings, base: DictConfig) -> None:
     """Write the overrides of the best trial as an option of the config group `experiment`."""
     values = OmegaConf.create()
-    defaults: list[str] = []
-    choices: list[dict[str, str]] = []
+    defaults: list[Any] = []
+    choices: list[dict[str, Any]] = []
     for override in OverridesParser.create().parse_overrides(settings.overrides(best.params)):
         key, value = override.key_or_group, override.value()
         if not _fits_preset(override) or key == "test":

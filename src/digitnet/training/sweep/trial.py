@@ -75,12 +75,8 @@ def run_trials(study: optuna.Study, settings: SweepSettings, seed: int, train: T
 def _run_trial(trial: optuna.Trial, settings: SweepSettings, seed: int, train: Train) -> TrialState:
     """Run a trial, tell the study its result, and print a line."""
     start = time.perf_counter()
-    print(
-        f"trial {trial.number}:",
-        *(f"{name}={short(value)}" for name, value in trial.params.items()),
-        end="  ",
-        flush=True,
-    )
+    params = " ".join(f"{name}={short(value)}" for name, value in trial.params.items())
+    print(f"trial {trial.number}: {params}", end="  ", flush=True)
     state, value, text = _train_seeds(trial, settings, seed, train)
     with defer_signals():
         if text:
@@ -95,11 +91,8 @@ def _train_seeds(
     trial: optuna.Trial, settings: SweepSettings, seed: int, train: Train
 ) -> tuple[TrialState, float | None, str]:
     """Train the runs of a trial, and return its state, its value and a note."""
-    folder, overrides, pruning = (
-        trial_dir(settings.study_dir, trial.number),
-        _overrides(trial, settings),
-        Pruning(trial),
-    )
+    folder, pruning = trial_dir(settings.study_dir, trial.number), Pruning(trial)
+    overrides = [*settings.overrides(trial.params), "test=false"]
     accuracies: list[float] = []
     try:
         with (folder / "output.txt").open("a", buffering=1) as output, redirect_stdout(output):
@@ -122,7 +115,3 @@ def _train_seeds(
         (folder / "error.txt").write_text("".join(traceback.format_exception(error)))
         return TrialState.FAIL, None, f"failed: {' '.join(str(error).split())}"
     return TrialState.COMPLETE, statistics.fmean(accuracies), ""
-
-
-def _overrides(trial: optuna.Trial, settings: SweepSettings) -> list[str]:
-    return [*settings.overrides(trial.params), "test=false"]

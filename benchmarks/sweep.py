@@ -24,7 +24,8 @@ def run_processes(commands: list[list[str]]) -> None:
     """Run commands at the same time, each with one thread, until all have ended."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) for command in commands]
-    if any([process.wait() for process in processes]):
+    statuses = [process.wait() for process in processes]
+    if any(statuses):
         raise SystemExit("a process has failed")
 
 

@@ -90,7 +90,7 @@ def test_without_the_lock_two_workers_run_the_same_trial(fork_server: ForkServer
     assert all(line.startswith("trial 0:") for line in lines)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_study_stopped_by_a_signal_goes_on_to_the_same_results(
     number: signal.Signals, fork_server: ForkServer, reference: Path, tmp_path: Path
 ) -> None:
@@ -150,22 +150,21 @@ def test_optuna_alone_cannot_continue_a_journal_with_a_line_that_was_cut_off(ref
     with journal_path(study).open("a") as journal:
         journal.write('{"op_code":')
     JournalFileBackend(str(journal_path(study).resolve())).append_logs([{"op_code": 0}, {"op_code": 0}])
-    with pytest.raises(ValueError, match="delimiter|Expecting|Invalid"):
+    with pytest.raises(ValueError, match=r"delimiter|Expecting|Invalid"):
         trials_of(study)
 
 
 def test_a_pruned_trial_stops_before_its_last_epoch(fork_server: ForkServer, tmp_path: Path) -> None:
-    words = ("trials=9", "model=mlp", "debug=fast", "trainer.max_epochs=4", "optimizer.lr=choice(1e-2,1e-6)")
+    words = ("trials=8", *FAST, "trainer.max_epochs=3", "optimizer.lr=tag(log,interval(1e-6,1e-2))")
     done = fork_server.run("sweep", "study=study", *words, folder=tmp_path)
     assert done.status == 0, done.err
     trials = trials_of(tmp_path / "study")
     pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
     assert pruned, "No trial was pruned, so that this test proves nothing."
-    assert {trial.params["optimizer.lr"] for trial in pruned} == {1e-6}
     for trial in trials:
         epochs = epochs_of(tmp_path / "study", trial.number)
         assert epochs == max(trial.intermediate_values)
-        assert epochs < 4 if trial in pruned else epochs == 4
+        assert epochs < 3 if trial in pruned else epochs == 3
 
 
 def test_the_value_of_a_trial_with_two_seeds_is_their_mean(run: Run, tmp_path: Path) -> None:
@@ -214,7 +213,7 @@ WRONG = {
     ("study=x", "trials=2", "optimizer.lr=interval(2,1)"): "`low <= high` must hold",
     ("study=x", "trials=2", "optimizer.lr=tag(log,interval(0,1))"): "`low > 0` must hold",
     ("study=x", "trials=2", "optimizer.lr=tag(lin,interval(1,2))"): "the only tag is log",
-    ("study=x", "trials=2", "optimizer.lr=interval(1,"): "optimizer.lr=interval(1,",
+    ("study=x", "trials=2", "optimizer.lr=interval(1,"): "no viable alternative at input 'interval(1,'",
     ("study=x", "trials=2", "model=mlp,mpl"): "model=mpl: no such option; did you mean mlp?",
     ("study=x", "trials=2", "data.val_size=0", SEARCH): "a sweep compares validation accuracies",
     ("study=x", "trials=2", "trainer.devices=2", SEARCH): "trainer.devices=2: must be 1",

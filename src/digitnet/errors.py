@@ -15,6 +15,10 @@ class RunError(RuntimeError):
     """
 
 
+class DivergenceError(RunError):
+    """The weights, the loss or a metric of a run are not finite any more; a sweep then goes on with other values."""
+
+
 class ArgumentError(UsageError):
     """An argument has a value that its function or class does not accept.
 

@@ -49,9 +49,9 @@ def validate_command_line(
     with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         groups = list(loader.list_groups(""))
-        texts = [_quote_path(text) for text in options.overrides]
+        texts = [quote_path(text) for text in options.overrides]
         if expand_overrides:
-            texts = [_quote_path(text) for text in expand_overrides(texts, options.config_dir)]
+            texts = [quote_path(text) for text in expand_overrides(texts, options.config_dir)]
         overrides = OverridesParser.create(loader).parse_overrides(texts)
         configs: list[DictConfig] = []
         for number, job in enumerate(_expand_sweep(overrides) if options.multirun else [texts]):
@@ -103,7 +103,7 @@ def _pin_output_dir(configs: list[DictConfig]) -> list[str]:
     if not configs:
         return []
     key = "hydra.sweep.dir" if configs[0].hydra.mode == RunMode.MULTIRUN else "hydra.run.dir"
-    return [_quote_path(f"{key}={OmegaConf.select(configs[0], key)}")]
+    return [quote_path(f"{key}={OmegaConf.select(configs[0], key)}")]
 
 
 def _compose_and_check(
@@ -169,7 +169,14 @@ def _expand_sweep(overrides: list[Override]) -> list[list[str]]:
     return split_sweep([each for each in overrides if each.is_discrete_sweep() or not each.is_sweep_override()])
 
 
-def _quote_path(override: str) -> str:
-    """Quote a path, which may contain characters of Hydra's grammar: `resume=a=b, c` becomes `resume='a=b, c'`."""
+def quote_path(override: str) -> str:
+    """Quote a path, which may contain characters of Hydra's grammar: `resume=a=b, c` becomes `resume='a=b, c'`.
+
+    Args:
+        override: An override as it was typed.
+
+    Returns:
+        The override for Hydra; the same one if its value is not a path.
+    """
     match = re.fullmatch(rf"({_PATH_KEYS})=((?!null$)[^'\"].*)", override, re.DOTALL)
     return "{}='{}'".format(match[1], match[2].replace("'", "\\'")) if match else override

@@ -8,8 +8,8 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import hydra
@@ -58,7 +58,7 @@ def run_hydra_app(
             sys.argv[1:], configs = validate_command_line(sys.argv[1:], config_name, validate, expand_overrides)
             job = _collect_failures(failures, run_job)
             with lock(configs) if lock and configs else nullcontext():
-                hydra.main(version_base="1.3", config_path="pkg://digitnet.configs", config_name=config_name)(job)()
+                call_hydra(config_name, job)
     except Exception as error:
         if not failures and not isinstance(error, EXPECTED_ERRORS):
             raise
@@ -68,6 +68,36 @@ def run_hydra_app(
     if failures:
         job_name, first_failure = failures[0]
         sys.exit(2 if isinstance(first_failure, USAGE_ERRORS) and not job_name else 1)
+
+
+def call_hydra(config_name: str, job: Callable[..., Any]) -> None:
+    """Let Hydra parse `sys.argv`, write its records to the run folder, and call a job.
+
+    Args:
+        config_name: Name of the primary config in `configs`.
+        job: Is called with the composed config.
+    """
+    hydra.main(version_base="1.3", config_path="pkg://digitnet.configs", config_name=config_name)(job)()
+
+
+@contextmanager
+def exit_with_status() -> Iterator[None]:
+    """Report an error of the block by one line and the exit status; a signal ends the block as it ends a run.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        SystemExit: With status 2 for wrong input, or 1 for a failure while running.
+    """
+    show_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        with install_handlers():
+            yield
+    except EXPECTED_ERRORS as error:
+        _print_failures([("", error)], show_traceback)
+        sys.exit(2 if isinstance(error, USAGE_ERRORS) else 1)
 
 
 def _collect_failures(failures: Failures, run_job: Callable[[DictConfig], Any]) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,12 @@ class Run:
     """The settings by which TensorBoard compares runs."""
 
 
-def build_run(config: DictConfig) -> Run:
+def build_run(config: DictConfig, callbacks: Sequence[L.Callback] = ()) -> Run:
     """Build the objects that a config describes.
 
     Args:
         config: The composed config of `train`.
+        callbacks: Callbacks to add to those of a run.
 
     Returns:
         The objects. No file was written.
@@ -68,15 +70,16 @@ def build_run(config: DictConfig) -> Run:
     epoch_log = EpochLog(metrics_csv(run_dir))
     run_checkpoint = RunCheckpoint(run_dir, epoch_log)
     # Each of the first four relies on what those before it have done at the end of an epoch.
-    callbacks: list[L.Callback] = [
+    all_callbacks: list[L.Callback] = [
         RunLength(stop_criteria(config)),
         epoch_log,
         run_checkpoint,
         GracefulStop(run_checkpoint),
         TensorBoardReport(hparams),
         *_optional_callbacks(config),
+        *callbacks,
     ]
-    return Run(data, model, build_trainer(config.trainer, callbacks), epoch_log, hparams)
+    return Run(data, model, build_trainer(config.trainer, all_callbacks), epoch_log, hparams)
 
 
 def _build_model(config: DictConfig, distillation: Distillation | None) -> DigitClassifier:

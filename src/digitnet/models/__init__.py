@@ -8,8 +8,9 @@ from digitnet.models.ensemble import Ensemble
 from digitnet.models.metrics import EpochMetrics
 from digitnet.models.mlp import MLP
 from digitnet.models.module import DigitModule
+from digitnet.models.resnet import ResNet
 
-MODELS: dict[str, type[DigitClassifier]] = {model.__name__: model for model in (CNN, MLP)}
+MODELS: dict[str, type[DigitClassifier]] = {model.__name__: model for model in (CNN, MLP, ResNet)}
 """The classes that a checkpoint may name: no other class is built from a file. Add your own networks here."""
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "Distillation",
     "Ensemble",
     "EpochMetrics",
+    "ResNet",
     "is_finite",
 ]

@@ -55,8 +55,8 @@ def test_all_exported_names_can_be_imported_and_are_listed() -> None:
 
     assert all(getattr(digitnet, name).__name__ == name for name in digitnet.__all__)
     assert set(digitnet.__all__) <= set(dir(digitnet))
-    with pytest.raises(AttributeError, match="ResNet"):
-        _ = digitnet.ResNet
+    with pytest.raises(AttributeError, match="VisionTransformer"):
+        _ = digitnet.VisionTransformer
 
 
 def test_pyproject_lists_every_package_of_the_source_tree() -> None:

@@ -9,6 +9,7 @@ from digitnet.models.metrics import EpochMetrics
 from digitnet.models.mlp import MLP
 from digitnet.models.module import DigitModule
 from digitnet.models.registry import MODELS
+from digitnet.models.resnet import ResNet
 
 __all__ = [
     "CNN",
@@ -21,5 +22,6 @@ __all__ = [
     "Distillation",
     "Ensemble",
     "EpochMetrics",
+    "ResNet",
     "is_finite",
 ]

@@ -147,8 +147,10 @@ class DigitClassifier(DigitModule):
         optimizer_class: Any = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[name]
         options = {"momentum": momentum} if name == "sgd" else {"betas": (momentum, 0.999)}
         options |= {"lr": self.hparams["lr"], "weight_decay": self.hparams["weight_decay"]}
-        # One kernel updates all parameters. In mixed precision Lightning cannot clip gradients before a fused step.
-        optimizer = optimizer_class(self.parameters(), **options, fused="mixed" not in str(self.trainer.precision))
+        # One kernel updates all parameters. In mixed precision Lightning cannot clip gradients before a fused step, and
+        # in 16-mixed a step that is not fused waits for the device.
+        fused = "mixed" not in str(self.trainer.precision) or not self.trainer.gradient_clip_val
+        optimizer = optimizer_class(self.parameters(), **options, fused=fused)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -1,7 +1,9 @@
 """Lets the commands start where matplotlib cannot: on a machine without a writable folder for its cache."""
 
 import logging
+import os
 import tempfile
+from pathlib import Path
 
 
 def prepare_matplotlib() -> None:
@@ -16,6 +18,8 @@ def prepare_matplotlib() -> None:
         tempfile.gettempdir()
     except FileNotFoundError:
         _hide_matplotlib_from_torchmetrics()
+        # torch.compile, which is imported with Lightning, asks for its folder at once; an existing one is not changed.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path.cwd()))
 
 
 def _hide_matplotlib_from_torchmetrics() -> None:

@@ -50,6 +50,6 @@ def test_a_sweeper_that_minimizes_the_accuracy_is_refused(run: Run, tmp_path: Pa
     folder.mkdir(parents=True)
     target = "_target_: hydra._internal.core_plugins.basic_sweeper.BasicSweeper\nmax_batch_size: null\nparams: null\n"
     (folder / "lowest.yaml").write_text(f"{target}direction: minimize\n")
-    done = run(train, "-m", *FAST, "seed=1,2", "--config-dir", "conf", "hydra/sweeper=lowest")
+    done = run(train, "-m", "--config-dir", "conf", *FAST, "seed=1,2", "hydra/sweeper=lowest")
     assert done.status == 2
     assert "hydra.sweeper.direction=minimize: must be maximize" in done.err

@@ -49,5 +49,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List the exported names beside the attributes that are there already."""
-    return sorted({*globals(), *_EXPORTS})
+    """List the public names."""
+    return sorted({*_EXPORTS, *(name for name in globals() if name.startswith("__"))})

@@ -30,7 +30,7 @@ def test_the_mlp_accepts_any_number_and_width_of_hidden_layers(hidden: tuple[int
 
 def test_the_published_cnn_has_the_published_number_of_parameters() -> None:
     """32 and 64 filters of 3×3 and a dense layer of 128 units have 225,034 parameters in Keras."""
-    model = CNN(channels=(32, 64), padding="valid", norm="none", hidden=128, dropout=0.5)
+    model = CNN((32, 64), 3, stride=1, pool_size=2, padding="valid", norm="none", hidden=128, dropout=0.5)
     assert count(model) == 225_034
 
 
@@ -60,7 +60,7 @@ def test_the_cnn_accepts_arguments_for_all_or_for_each_block(arguments: dict[str
         ("channels", {"channels": (8, 0)}),
         ("kernel_size", {"kernel_size": (3, 3, 3)}),
         ("kernel_size", {"kernel_size": 0}),
-        ("channels", {"channels": (4,) * 6}),
+        ("channels", {"channels": (4,) * 8}),
         ("channels", {"channels": (4,), "kernel_size": 29, "padding": "valid"}),
         ("norm", {"norm": "layer"}),
         ("padding", {"padding": "full"}),

@@ -19,8 +19,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from digitnet.cli.argparse_app import print_error
+from digitnet.cli.argparse_app import print_error, version_line
 from digitnet.cli.command_line import ExpandOverrides, Validator, validate_command_line, with_config_key
+from digitnet.cli.matplotlib_guard import prepare_matplotlib
 from digitnet.errors import ArgumentError, RunError, UnknownModelError, UsageError
 from digitnet.signals import install_handlers
 
@@ -50,6 +51,11 @@ def run_hydra_app(
     Raises:
         SystemExit: If the command does not end with status 0.
     """
+    if "--version" in sys.argv[1:]:
+        print(version_line())
+        return
+    prepare_matplotlib()
+    sys.argv[1:] = _expand_help_all(sys.argv[1:], config_name)
     show_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of exiting with status 1 for all of them
     failures: Failures = []
@@ -98,6 +104,17 @@ def exit_with_status() -> Iterator[None]:
     except EXPECTED_ERRORS as error:
         _print_failures([("", error)], show_traceback)
         sys.exit(2 if isinstance(error, USAGE_ERRORS) else 1)
+
+
+def _expand_help_all(arguments: list[str], config_name: str) -> list[str]:
+    """Replace `--help-all` by Hydra's `--help` with the template of all values."""
+    if "--help-all" not in arguments:
+        return arguments
+    return [
+        *(argument for argument in arguments if argument != "--help-all"),
+        "--help",
+        f"hydra/help={config_name}_all",
+    ]
 
 
 def _collect_failures(failures: Failures, run_job: Callable[[DictConfig], Any]) -> Callable[..., Any]:

@@ -205,6 +205,7 @@ def silence_lightning() -> None:
         "Precision .* is not supported by the model summary",
         ".*torch.jit",  # torch uses it to draw the graph
         ".*LeafSpec.*deprecated",  # lightning 2.6 with torch 2.15
+        "The number of training batches .* is smaller than the logging interval",  # each epoch logs its metrics
         "The `srun` command is available on your system but is not used",  # on every login node of a cluster
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from digitnet.checkpoints.checkpoint_format import load_checkpoint
+from digitnet.checkpoints.latest import expand_latest
 from digitnet.checkpoints.migrations import is_of_0_1_0, migrate_config, migrate_override
 from digitnet.errors import UsageError, check_argument
 from digitnet.models import DigitClassifier
@@ -27,6 +28,9 @@ _MUTABLE_ON_RESUME = ("resume", "imports", "test", "compile", "trainer", "hydra"
 
 def expand_resume(overrides: list[str], config_dir: str | None = None) -> list[str]:
     """Replace `resume=RUN_DIR` by the overrides that the run was started with.
+
+    `resume=latest` stands for the run below ./logs that was started last, and the path of a run's last checkpoint for
+    its run.
 
     A run folder may come from a stranger, so only overrides that `is_trusted` accepts are repeated; the others must be
     typed again, and `--config-dir` as well.
@@ -45,7 +49,7 @@ def expand_resume(overrides: list[str], config_dir: str | None = None) -> list[s
     values = {override.key_or_group: override.value() for override in typed if not override.is_delete()}
     if values.get("resume") in (None, ""):
         return overrides
-    run_dir = Path(str(values["resume"]))
+    run_dir = _find_run(str(values["resume"]))
     output_dir = str(values.get("hydra.run.dir", run_dir))
     check_argument(
         Path(output_dir) == run_dir, "hydra.run.dir", output_dir, f"omitted: resume={run_dir} continues in that folder"
@@ -67,7 +71,21 @@ def expand_resume(overrides: list[str], config_dir: str | None = None) -> list[s
             f"resume={run_dir}: the run was started with {shlex.join(untrusted)}; type that again if you trust it"
         )
     location = [] if "hydra.run.dir" in values else [f"hydra.run.dir={run_dir}"]
+    overrides = [
+        f"resume={run_dir}" if override.key_or_group == "resume" else text
+        for text, override in zip(overrides, typed, strict=True)
+    ]
     return [*(str(override.input_line) for override in kept), *overrides, *location]
+
+
+def _find_run(reference: str) -> Path:
+    """Return the run folder that `resume=` names."""
+    path = Path(expand_latest(reference, "resume"))
+    if path.suffix != ".ckpt" or path.is_dir():
+        return path
+    is_last = path.parts[-2:] == last_checkpoint(Path()).parts
+    check_argument(is_last, "resume", path, "a run folder or its checkpoints/last.ckpt, from which a run continues")
+    return path.parents[1]
 
 
 def _read_migrated_overrides(run_dir: Path) -> list[str]:

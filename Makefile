@@ -37,4 +37,4 @@ slurm:  ## run the tests that need SLURM, a quarter of an hour; as root, with sl
 	python -m pytest -m slurm -n 0
 
 bench:  ## run the benchmarks, an hour; see benchmarks/README.md for those that it leaves out
-	for name in trainer_overhead startup evaluation guard_overhead scaling image_throughput export; do python benchmarks/$$name.py || exit 1; done
+	for name in trainer_overhead startup evaluation guard_overhead scaling image_throughput export sweep; do python benchmarks/$$name.py || exit 1; done

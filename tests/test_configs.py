@@ -1,8 +1,10 @@
 """Every configuration file can be composed and instantiated."""
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hydra
 import lightning as L
@@ -10,7 +12,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from digitnet import DigitClassifier, MNISTDataModule
+from digitnet import CNN, MLP, DigitClassifier, MNISTDataModule
 from digitnet.cli.override_validation import check_types
 from digitnet.training.build import build_run
 
@@ -58,6 +60,27 @@ def test_a_model_config_sets_its_own_recipe_and_an_override_takes_precedence(tmp
     assert cnn.model.hparams.lr != mlp.model.hparams.lr
     changed = compose(tmp_path, "model=mlp", "trainer.max_epochs=7", "optimizer.lr=0.5", "data.augmentation=null")
     assert (changed.trainer.max_epochs, changed.model.hparams.lr, changed.data.augmentation) == (7, 0.5, None)
+
+
+@pytest.mark.parametrize(("choice", "network"), [("cnn", CNN), ("mlp", MLP)])
+def test_the_defaults_of_a_class_are_the_values_of_its_config(
+    choice: str, network: type[DigitClassifier], tmp_path: Path
+) -> None:
+    configured = compose(tmp_path, f"model={choice}")
+    assert plain(network().hparams) == plain(configured.model.hparams)
+    data = MNISTDataModule()
+    same = ("seed", "split_seed", "val_size", "train_size", "root")
+    assert [getattr(data, name) for name in same] == [getattr(configured.data, name) for name in same]
+    assert network is MLP or data.batch_size == configured.data.batch_size
+
+
+def plain(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyper-parameters with lists in place of tuples, which mean the same."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in hparams.items()}
+
+
+def test_the_default_cnn_has_66426_parameters() -> None:
+    assert sum(parameter.numel() for parameter in CNN().parameters()) == 66_426
 
 
 def test_baseline_cnn_has_the_published_recipe(tmp_path: Path) -> None:

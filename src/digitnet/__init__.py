@@ -1,4 +1,4 @@
-"""Handwritten digits with PyTorch Lightning: `from digitnet import CNN, MLP, MNISTDataModule`."""
+"""Handwritten digits with PyTorch Lightning: `from digitnet import CNN, MLP, ResNet, MNISTDataModule`."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from digitnet.models import MLP as MLP
     from digitnet.models import DigitClassifier as DigitClassifier
     from digitnet.models import Distillation as Distillation
+    from digitnet.models import ResNet as ResNet
     from digitnet.plots import plot_curves as plot_curves
     from digitnet.plots import plot_predictions as plot_predictions
     from digitnet.training.callbacks import EpochLog as EpochLog
@@ -27,6 +28,7 @@ _EXPORTS = {
     "EpochLog": "digitnet.training.callbacks",
     "MLP": "digitnet.models",
     "MNISTDataModule": "digitnet.data",
+    "ResNet": "digitnet.models",
     "RunCheckpoint": "digitnet.training.callbacks",
     "load": "digitnet.checkpoints.pretrained",
     "plot_curves": "digitnet.plots",
@@ -47,5 +49,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List the exported names beside the attributes that are there already."""
-    return sorted({*globals(), *_EXPORTS})
+    """List the public names."""
+    return sorted({*_EXPORTS, *(name for name in globals() if name.startswith("__"))})

@@ -1,6 +1,7 @@
 """Plot data, predictions and training curves; the only module that imports matplotlib."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -137,4 +138,29 @@ def plot_confusion(counts: Tensor) -> Figure:
             if count := int(counts[actual, predicted]):
                 axis.text(predicted, actual, str(count), ha="center", va="center", fontsize=8)
     axis.set(xlabel="Predicted", ylabel="Actual", xticks=range(10), yticks=range(10))
+    return figure
+
+
+def plot_study(accuracies: Mapping[int, float], importances: Mapping[str, float]) -> Figure:
+    """Plot the accuracy of every trial of a sweep, and how important each searched key is.
+
+    Args:
+        accuracies: Validation accuracy, as a fraction, of each complete trial by its number.
+        importances: Importance of each key, from 0 to 1. May be empty.
+
+    Returns:
+        The figure.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    history, bars = figure.subplots(1, 2)
+    numbers = sorted(accuracies)
+    best = list(itertools.accumulate((accuracies[number] for number in numbers), max))
+    history.plot(numbers, [accuracies[number] for number in numbers], "o", markersize=4, label="trial")
+    history.step(numbers, best, where="post", label="best so far")
+    history.set(xlabel="Trial", ylabel="Validation accuracy")
+    history.grid(alpha=0.3)
+    history.legend()
+    keys = sorted(importances, key=lambda name: importances[name])
+    bars.barh(keys, [importances[key] for key in keys])
+    bars.set(xlabel="Importance", xlim=(0, 1))
     return figure

@@ -12,8 +12,19 @@ from digitnet.errors import UsageError, check_argument
 
 def main() -> None:
     """Run the command line of `digitnet-predict`."""
+    argparse_app.run_command(build_parser(), command)
+
+
+def build_parser() -> argparse_app.CliParser:
+    """Return the parser of the command line."""
     parser = argparse_app.CliParser(
-        prog="digitnet-predict", description="Read the digits in pictures: photos, scans and drawings."
+        prog="digitnet-predict",
+        description="Read the digits in pictures: photos, scans and drawings.",
+        examples={
+            "photo.jpg": "print the digits in a picture",
+            "scans/ --csv": "those of all pictures in a folder, as CSV",
+            "photo.jpg --contact-sheet seen.png": "also draw what the network sees",
+        },
     )
     parser.add_argument(
         "paths", nargs="*", type=Path, metavar="FILE_OR_FOLDER", help="a picture, or a folder with pictures"
@@ -21,8 +32,10 @@ def main() -> None:
     parser.add_argument(
         "--model",
         metavar="REF",
-        default="cnn",
-        help="cnn or mlp (bundled), a run folder, a checkpoint or an exported .safetensors file (default: cnn)",
+        type=argparse_app.model_reference,
+        default="bundled:cnn",
+        help="cnn or mlp (bundled), a run folder, a checkpoint, an exported .safetensors file, or latest for the run "
+        "that was started last (default: cnn)",
     )
     output_format = parser.add_mutually_exclusive_group()
     output_format.add_argument("--json", action="store_true", help="print a JSON list with an object for each file")
@@ -36,7 +49,8 @@ def main() -> None:
     parser.add_argument(
         "--test-samples", type=int, metavar="N", help="predict N random images of the MNIST test set instead of files"
     )
-    argparse_app.run_command(parser, command)
+    argparse_app.add_import_option(parser)
+    return parser
 
 
 def command(options: Namespace) -> None:

@@ -16,7 +16,7 @@ from digitnet.distributed import common_time, current_process
 from digitnet.errors import ArgumentError, UsageError
 
 Validator = Callable[[DictConfig], None]
-ExpandOverrides = Callable[[list[str]], list[str]]
+ExpandOverrides = Callable[[list[str], str | None], list[str]]
 
 # Keys whose values are paths, which may contain characters that Hydra's grammar reserves.
 _PATH_KEYS = "model_ref|resume|json_path|plots_dir|data.root|hydra.run.dir|hydra.sweep.dir"
@@ -31,7 +31,7 @@ def validate_command_line(
         arguments: The command line, without the program.
         config_name: Name of the primary config, unless `--config-name` gives another.
         validate: Checks the config of one job.
-        expand_overrides: Replaces the overrides that were typed.
+        expand_overrides: Replaces the overrides that were typed, given the folder of `--config-dir`.
 
     Returns:
         The command line to give to Hydra, and the configs of the jobs; no configs if this process starts no job.
@@ -60,9 +60,9 @@ def validate_command_line(
             OmegaConf.register_new_resolver("now", common_time, use_cache=True, replace=True)
         loader = GlobalHydra.instance().config_loader()
         groups = list(loader.list_groups(""))
-        texts = [_quote_path(text) for text in options.overrides]
+        texts = [quote_path(text) for text in options.overrides]
         if expand_overrides:
-            texts = [_quote_path(text) for text in expand_overrides(texts)]
+            texts = [quote_path(text) for text in expand_overrides(texts, options.config_dir)]
         overrides = OverridesParser.create(loader).parse_overrides(texts)
         configs: list[DictConfig] = []
         started_by_lightning = process.launcher == "lightning" and process.rank > 0
@@ -116,7 +116,7 @@ def _pin_output_dir(configs: list[DictConfig]) -> list[str]:
     if not configs:
         return []
     key = "hydra.sweep.dir" if configs[0].hydra.mode == RunMode.MULTIRUN else "hydra.run.dir"
-    return [_quote_path(f"{key}={OmegaConf.select(configs[0], key)}")]
+    return [quote_path(f"{key}={OmegaConf.select(configs[0], key)}")]
 
 
 def _compose_and_check(
@@ -132,6 +132,10 @@ def _compose_and_check(
             _check_choice(override, config_name, hydra_overrides)
     structural = [text for text, override in zip(texts, overrides, strict=True) if _is_structural(override, groups)]
     base = hydra.compose(config_name, structural + hydra_overrides)
+    if base.get("imports"):
+        from digitnet.models.registry import import_modules
+
+        import_modules(base.imports)
     values = [override for override in overrides if not _is_structural(override, groups)]
     for override in values:
         check_key(override.key_or_group, base, groups)
@@ -166,10 +170,10 @@ def _check_choice(override: Override, config_name: str, hydra_overrides: list[st
 def _is_structural(override: Override, groups: list[str]) -> bool:
     """Return whether an override chooses, adds or removes parts of the config, or is Hydra's own.
 
-    All other overrides set a value.
+    All other overrides set a value. `imports` is among the first, because signatures are read after these imports.
     """
     key = override.key_or_group
-    sets_value = not key.startswith("hydra") and key not in groups and not key.endswith("_target_")
+    sets_value = key != "imports" and not key.startswith("hydra") and key not in groups and not key.endswith("_target_")
     return not sets_value or override.is_delete() or override.is_add() or override.is_force_add()
 
 
@@ -178,7 +182,14 @@ def _expand_sweep(overrides: list[Override]) -> list[list[str]]:
     return split_sweep([each for each in overrides if each.is_discrete_sweep() or not each.is_sweep_override()])
 
 
-def _quote_path(override: str) -> str:
-    """Quote a path, which may contain characters of Hydra's grammar: `resume=a=b, c` becomes `resume='a=b, c'`."""
+def quote_path(override: str) -> str:
+    """Quote a path, which may contain characters of Hydra's grammar: `resume=a=b, c` becomes `resume='a=b, c'`.
+
+    Args:
+        override: An override as it was typed.
+
+    Returns:
+        The override for Hydra; the same one if its value is not a path.
+    """
     match = re.fullmatch(rf"({_PATH_KEYS})=((?!null$)[^'\"].*)", override, re.DOTALL)
     return "{}='{}'".format(match[1], match[2].replace("'", "\\'")) if match else override

@@ -76,7 +76,8 @@ def resolve_target(name: str) -> Any:
     try:
         target = pkgutil.resolve_name(name)
     except Exception as error:
-        raise UsageError(f"_target_={name}: cannot be imported") from error
+        hint = "; imports=MODULE makes a module of the current folder importable"
+        raise UsageError(f"_target_={name}: cannot be imported ({error}){hint}") from error
     if target is not load_ensemble and not (inspect.isclass(target) and issubclass(target, kinds)):
         raise UsageError(f"_target_={name}: is not a model, data module, callback, logger or other part of a Trainer")
     return target

@@ -45,7 +45,7 @@ class MNISTDataModule(L.LightningDataModule):
         val_size: int = 5000,
         train_size: int | None = None,
         split_seed: int = 0,
-        seed: int = 0,
+        seed: int = 1,
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__()

@@ -92,7 +92,7 @@ class DigitReader:
         UsageError: If there is no such model.
     """
 
-    def __init__(self, model: str | Path | DigitModule = "cnn") -> None:
+    def __init__(self, model: str | Path | DigitModule = "bundled:cnn") -> None:
         self.model = model if isinstance(model, DigitModule) else pretrained.load(model)
         self.calibration = self.model.calibration or self.fit_calibration()
 
@@ -185,7 +185,7 @@ def _cached_reader(model: str | Path) -> DigitReader:
     return DigitReader(model)
 
 
-def read(source: Any, model: str | Path | DigitModule = "cnn") -> ReadResult:
+def read(source: Any, model: str | Path | DigitModule = "bundled:cnn") -> ReadResult:
     """Read the digits in one picture.
 
     A model that is given by a reference is loaded once and kept for later calls.

@@ -8,9 +8,8 @@ from digitnet.models.ensemble import Ensemble
 from digitnet.models.metrics import EpochMetrics
 from digitnet.models.mlp import MLP
 from digitnet.models.module import DigitModule
-
-MODELS: dict[str, type[DigitClassifier]] = {model.__name__: model for model in (CNN, MLP)}
-"""The classes that a checkpoint may name: no other class is built from a file. Add your own networks here."""
+from digitnet.models.registry import MODELS
+from digitnet.models.resnet import ResNet
 
 __all__ = [
     "CNN",
@@ -23,5 +22,6 @@ __all__ = [
     "Distillation",
     "Ensemble",
     "EpochMetrics",
+    "ResNet",
     "is_finite",
 ]

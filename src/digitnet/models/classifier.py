@@ -14,6 +14,7 @@ from digitnet.models.calibration import Calibration
 from digitnet.models.distillation import Distillation
 from digitnet.models.metrics import EpochMetrics, gather
 from digitnet.models.module import Batch, DigitModule
+from digitnet.models.registry import model_name, register
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda remaining: 1.0,
@@ -56,6 +57,10 @@ class DigitClassifier(DigitModule):
     """
 
     net: nn.Module
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        register(cls)  # checkpoints may name it from now on
 
     def __init__(
         self,
@@ -126,7 +131,7 @@ class DigitClassifier(DigitModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the name of the class, and the metrics of an unfinished epoch: of several processes, a list."""
-        checkpoint["digitnet_model"] = type(self).__name__
+        checkpoint["digitnet_model"] = model_name(type(self))
         if "train" in self.epoch_metrics:
             state = self.epoch_metrics["train"].state_dict()
             checkpoint["epoch_metrics"] = gather(state) if self.trainer.world_size > 1 else state
@@ -147,8 +152,10 @@ class DigitClassifier(DigitModule):
         optimizer_class: Any = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[name]
         options = {"momentum": momentum} if name == "sgd" else {"betas": (momentum, 0.999)}
         options |= {"lr": self.hparams["lr"], "weight_decay": self.hparams["weight_decay"]}
-        # One kernel updates all parameters. In mixed precision Lightning cannot clip gradients before a fused step.
-        optimizer = optimizer_class(self.parameters(), **options, fused="mixed" not in str(self.trainer.precision))
+        # One kernel updates all parameters. In mixed precision Lightning cannot clip gradients before a fused step, and
+        # in 16-mixed a step that is not fused waits for the device.
+        fused = "mixed" not in str(self.trainer.precision) or not self.trainer.gradient_clip_val
+        optimizer = optimizer_class(self.parameters(), **options, fused=fused)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

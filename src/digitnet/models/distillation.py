@@ -31,6 +31,7 @@ class Distillation:
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
+        self._device: torch.device | None = None  # of the teacher, once it is known
         check_argument(self.temperature > 0, "temperature", self.temperature, "above 0")
         check_argument(0 <= self.alpha <= 1, "alpha", self.alpha, "from 0 to 1")
 
@@ -42,8 +43,11 @@ class Distillation:
             logits: Logits of the student, `[N, 10]`.
             images: The images that the student received.
         """
+        if self._device != logits.device:  # once: moving visits every weight, even if it is on the device already
+            self.teacher.to(logits.device)
+            self._device = logits.device
         with torch.no_grad():
-            target = self.teacher.to(logits.device)(images)
+            target = self.teacher(images)
         student, teacher = (F.log_softmax(each / self.temperature, dim=1) for each in (logits, target))
         distance = F.kl_div(student, teacher, log_target=True, reduction="batchmean") * self.temperature**2
         return (1 - self.alpha) * loss + self.alpha * distance

@@ -5,10 +5,11 @@ import math
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch.nn
@@ -26,6 +27,7 @@ from digitnet.data import Augmentation, MNISTDataModule
 from digitnet.distributed import current_process
 from digitnet.errors import UsageError, check_argument
 from digitnet.models import DigitClassifier, Distillation
+from digitnet.models.registry import import_modules
 from digitnet.training.callbacks import EpochLog, GracefulStop, RunCheckpoint, RunLength, TensorBoardReport
 from digitnet.training.run_dir import metrics_csv
 
@@ -48,11 +50,12 @@ class Run:
     """The settings by which TensorBoard compares runs."""
 
 
-def build_run(config: DictConfig) -> Run:
+def build_run(config: DictConfig, callbacks: Sequence[L.Callback] = ()) -> Run:
     """Build the objects that a config describes.
 
     Args:
         config: The composed config of `train`.
+        callbacks: Callbacks to add to those of a run.
 
     Returns:
         The objects. No file was written.
@@ -61,6 +64,7 @@ def build_run(config: DictConfig) -> Run:
         UsageError: If one of the classes refuses its arguments.
     """
     run_dir = Path(config.run_dir)
+    import_modules(config.get("imports"))  # of no effect, unless this is a process that a launcher has started
     data = instantiate(config.data, "data")
     distillation = instantiate(config.distillation, "distillation") if config.get("distillation") else None
     # The seed is set after the teachers were built, so that they do not change the initial weights of the student.
@@ -70,28 +74,31 @@ def build_run(config: DictConfig) -> Run:
     epoch_log = EpochLog(metrics_csv(run_dir))
     run_checkpoint = RunCheckpoint(run_dir, epoch_log)
     # Each of the first four relies on what those before it have done at the end of an epoch.
-    callbacks: list[L.Callback] = [
+    all_callbacks: list[L.Callback] = [
         RunLength(stop_criteria(config)),
         epoch_log,
         run_checkpoint,
         GracefulStop(run_checkpoint),
         TensorBoardReport(hparams),
         *_optional_callbacks(config),
+        *callbacks,
     ]
-    return Run(data, model, build_trainer(config.trainer, callbacks, config.peer_timeout), epoch_log, hparams)
+    return Run(data, model, build_trainer(config.trainer, all_callbacks, config.peer_timeout), epoch_log, hparams)
 
 
 def _build_model(config: DictConfig, distillation: Distillation | None) -> DigitClassifier:
     """Build the model. Hydra would convert a dataclass among the arguments to a config, so it is passed afterwards."""
-    if distillation is None:
-        return cast(DigitClassifier, instantiate(config, "model"))
-    partial = instantiate(config, "model", _partial_=True)
-    try:
-        return cast(DigitClassifier, partial(distillation=distillation))
-    except UsageError:
-        raise
-    except Exception as error:  # whatever the constructor of a custom network raises
-        raise UsageError(f"model: {error} (HYDRA_FULL_ERROR=1 shows where)") from error
+    model = instantiate(config, "model", _partial_=distillation is not None)
+    if distillation is not None:
+        try:
+            model = model(distillation=distillation)
+        except UsageError:
+            raise
+        except Exception as error:  # whatever the constructor of a custom network raises
+            raise UsageError(f"model: {error} (HYDRA_FULL_ERROR=1 shows where)") from error
+    if not isinstance(model, DigitClassifier):
+        raise UsageError(f"model._target_={config._target_}: must be a subclass of digitnet.DigitClassifier")
+    return model
 
 
 def _optional_callbacks(config: DictConfig) -> list[L.Callback]:
@@ -212,6 +219,7 @@ def silence_lightning() -> None:
         "Precision .* is not supported by the model summary",
         ".*torch.jit",  # torch uses it to draw the graph
         ".*LeafSpec.*deprecated",  # lightning 2.6 with torch 2.15
+        "The number of training batches .* is smaller than the logging interval",  # each epoch logs its metrics
         "The `srun` command is available on your system but is not used",  # on every login node of a cluster
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from digitnet.training.run_dir import RunResult, best_checkpoint, last_checkpoin
 FINAL_METRICS = ("val/acc", "val/loss", "test/acc", "test/loss")
 
 
-def run_experiment(config: DictConfig, test: bool) -> RunResult:
+def run_experiment(config: DictConfig, test: bool, callbacks: Sequence[L.Callback] = ()) -> RunResult:
     """Train a model, score it, and fill the run folder.
 
     A run that was stopped continues from its last checkpoint. A run that is finished, such as a job of a repeated
@@ -40,6 +41,7 @@ def run_experiment(config: DictConfig, test: bool) -> RunResult:
     Args:
         config: The composed config of `train`.
         test: Whether to score the best epoch on the test images.
+        callbacks: Callbacks to add to those of a run.
 
     Returns:
         The result, as in `metrics.json`.
@@ -53,15 +55,15 @@ def run_experiment(config: DictConfig, test: bool) -> RunResult:
     with lock_run_dir(run_dir):
         if is_main_process():
             remove_partial_files(run_dir)
-        return load_finished_result(config) or _train_and_test(config, test)
+        return load_finished_result(config) or _train_and_test(config, test, callbacks)
 
 
-def _train_and_test(config: DictConfig, test: bool) -> RunResult:
+def _train_and_test(config: DictConfig, test: bool, callbacks: Sequence[L.Callback]) -> RunResult:
     """Fit the model, load its best epoch, score it, and write the results."""
     run_dir = Path(config.run_dir)
     checkpoint = last_checkpoint(run_dir) if last_checkpoint(run_dir).exists() else None
     _purge_later_events(config, checkpoint)
-    run = build_run(config)
+    run = build_run(config, callbacks)
     if run.trainer.is_global_zero and config.trainer.get("enable_model_summary", True):
         print(ModelSummary(run.model, max_depth=2))
     with run_together(run.trainer, config.peer_timeout, run_dir):

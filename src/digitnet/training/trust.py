@@ -21,11 +21,13 @@ def is_trusted(override: Override) -> bool:
         override: The parsed override.
 
     Returns:
-        False if it configures Hydra, moves the run folder, sweeps, loads a config file by a path, contains anything but
-        plain interpolations, or names a class from outside digitnet and Lightning.
+        False if it configures Hydra, imports a module, moves the run folder, sweeps, loads a config file by a path,
+        contains anything but plain interpolations, or names a class from outside digitnet and Lightning.
     """
     key, value = override.key_or_group, override.value()
-    if key.startswith("hydra") or key == "run_dir" or override.package is not None or override.is_sweep_override():
+    if key.startswith(("hydra", "imports")) or key == "run_dir":
+        return False
+    if override.package is not None or override.is_sweep_override():
         return False
     if "." not in key and not _is_option(value):  # the key may be a config group
         return False

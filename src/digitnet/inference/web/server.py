@@ -48,7 +48,7 @@ def serve(port: int, model: str | None = None) -> None:
     from digitnet.inference.web.page import predict_html, read_asset, render_html
 
     torch.set_num_threads(1)  # for a single digit, a second thread only waits for the first
-    readers = {name.upper(): DigitReader(name) for name in ("cnn", "mlp")}
+    readers = {name.upper(): DigitReader(f"bundled:{name}") for name in ("cnn", "mlp")}
     readers |= {model: DigitReader(model)} if model else {}
     _warm_up(readers)
 

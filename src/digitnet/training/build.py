@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import warnings
 from dataclasses import dataclass
@@ -124,10 +125,12 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
     # optimizer step.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     partial = instantiate(config, "trainer", _partial_=True)
+    loggers = _as_list(partial.keywords.get("logger"))
     show_progress = partial.keywords.get("enable_progress_bar", sys.stdout.isatty())
     # Lightning's default, the Rich progress bar, is redrawn in each step whatever its refresh_rate is.
     progress_bars = [TQDMProgressBar(refresh_rate=20)] if show_progress else []
     kwargs = {
+        "logger": loggers or False,  # Lightning takes null for its own default logger
         "callbacks": [*callbacks, *progress_bars, *_as_list(partial.keywords.get("callbacks"))],
         "plugins": [
             AtomicCheckpointIO(),
@@ -145,8 +148,12 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
         trainer: L.Trainer = partial(**kwargs)
         return trainer
     except Exception as error:  # Lightning raises several types
-        if "No supported gpu backend" in str(error):
-            raise UsageError("trainer.accelerator=gpu: this machine has no GPU; use trainer.accelerator=cpu") from error
+        if "No supported gpu backend" in str(error) or "accelerator is not available" in str(error):
+            name = partial.keywords.get("accelerator", "gpu")
+            hardware = "GPU" if name in ("gpu", "cuda") else f"accelerator {name}"
+            raise UsageError(
+                f"trainer.accelerator={name}: this machine has no {hardware}; use trainer.accelerator=cpu"
+            ) from error
         raise UsageError(f"trainer: {error}") from error
 
 
@@ -182,11 +189,24 @@ def instantiate(config: DictConfig, name: str, **kwargs: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UsageError):
             raise cause from error
+        if isinstance(cause, ModuleNotFoundError):
+            raise UsageError(f"{name}: {_missing_package(error, cause)}") from error
         raise UsageError(f"{name}: {cause or error} (HYDRA_FULL_ERROR=1 shows where)") from error
 
 
+def _missing_package(error: InstantiationException, cause: ModuleNotFoundError) -> str:
+    """State which class needs which package, and the command that installs it."""
+    target = re.search(r"call to '(?:[\w.]+\.)?(\w+)'", str(error))
+    requirement = re.search(r"pip install (?:-U )?['\"]?([\w.-]+)", str(cause))  # Lightning appends bounds of versions
+    package = requirement[1] if requirement else cause.name or str(cause)
+    return f"{target[1] if target else 'a part'} needs a package that is not installed; pip install {package}"
+
+
 def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
+    """Return one or several objects as a list; several may have names, of which null stands for none."""
+    if isinstance(value, dict):
+        return [each for each in value.values() if each is not None]
+    return value if isinstance(value, list) else [] if value in (None, False) else [value]
 
 
 def silence_lightning() -> None:

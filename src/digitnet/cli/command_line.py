@@ -65,10 +65,10 @@ def validate_command_line(
                 _check_classes(config)
                 if is_main_process():
                     _validate(config, validate)
-    final_overrides = [
-        text if _is_structural(override, command.groups) else f"++{text}"
-        for text, override in zip(texts, _parse(texts), strict=True)
-    ]
+        final_overrides = [
+            text if _is_structural(override, command.groups) else f"++{text}"
+            for text, override in zip(texts, _parse(texts), strict=True)
+        ]
     starts_jobs = is_main_process() and not options.cfg
     return flags + final_overrides + _pin_output_dir(configs), configs if starts_jobs else []
 

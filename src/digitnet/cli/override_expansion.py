@@ -1,8 +1,8 @@
 """Rewrites overrides that say what is meant in another form than Hydra's.
 
 - `data.augmentation=off` means null, where "off" is not a value of its own; `logger=off` means the option "none".
-- A class that replaces another one, by `trainer.logger._target_=...` or `trainer.logger={_target_: ...}`, does not get the
-  arguments of the class that it replaces.
+- A class that replaces another one, by `trainer.logger._target_=...` or `trainer.logger={_target_: ...}`, does not get
+  the arguments of the class that it replaces.
 
 The command that runs, and the record of it, hold the rewritten overrides.
 """

@@ -89,8 +89,8 @@ def check_types(config: DictConfig, parameters_of: ParametersOf = accepted_param
 
     Args:
         config: The composed config.
-        parameters_of: Returns the arguments of a node's class: `read_parameters` is fast, and checks what it can without
-            an import; `accepted_parameters` imports the class.
+        parameters_of: Returns the arguments of a node's class: `read_parameters` is fast, because it imports nothing;
+            `accepted_parameters` imports the class.
 
     Raises:
         UsageError: If a `_target_` does not accept a key, or a value has another type.

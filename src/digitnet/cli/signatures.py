@@ -86,8 +86,8 @@ def matches_type(value: Any, annotation: Any) -> bool:
     """Return whether a value from YAML fits an annotation.
 
     Args:
-        value: The value, as plain containers. A mapping with a `_target_` fits every annotation. A mapping from names of
-            the user's choice to such mappings fits where a list of them does.
+        value: The value, as plain containers. A mapping with a `_target_` fits every annotation. A mapping from names
+            of the user's choice to such mappings fits where a list of them does.
         annotation: The annotation of an argument.
 
     Returns:
@@ -122,7 +122,8 @@ def matches_type(value: Any, annotation: Any) -> bool:
 def is_named_components(node: dict[str, Any]) -> bool:
     """Return whether a mapping names several objects to build, such as the callbacks of a Trainer."""
     parts = [part for part in node.values() if part is not None]
-    return "_target_" not in node and bool(parts) and all(isinstance(part, dict) and "_target_" in part for part in parts)
+    are_components = all(isinstance(part, dict) and "_target_" in part for part in parts)
+    return "_target_" not in node and bool(parts) and are_components
 
 
 def _accepts_list(kind: Any) -> bool:

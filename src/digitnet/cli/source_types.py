@@ -1,7 +1,7 @@
 """Reads from source code which arguments a class accepts, and of which types, without importing anything.
 
-The import of torch and Lightning takes seconds, and a misspelled key should be reported at once. What cannot be read, such
-as a class without source code, is left to `digitnet.cli.signatures`, which imports the class.
+The import of torch and Lightning takes seconds, and a misspelled key should be reported at once. What cannot be read,
+such as a class without source code, is left to `digitnet.cli.signatures`, which imports the class.
 """
 
 import ast
@@ -94,7 +94,8 @@ def _constructors(module: _Module, definition: ast.ClassDef) -> Iterator[dict[st
 
 
 def _arguments_of(module: _Module, function: ast.FunctionDef) -> dict[str, Any]:
-    arguments = {each.arg: _type_of(module, each.annotation) for each in (*function.args.args, *function.args.kwonlyargs)}
+    named = [*function.args.args, *function.args.kwonlyargs]
+    arguments = {each.arg: _type_of(module, each.annotation) for each in named}
     return arguments | ({ANY_NAME: Any} if function.args.kwarg else {})
 
 
@@ -129,14 +130,16 @@ def _generic_type(module: _Module, name: str, items: list[ast.expr]) -> Any:
     if name == "Literal":
         values = tuple(item.value for item in items if isinstance(item, ast.Constant))
         return Literal[values] if len(values) == len(items) else Any
-    types = [... if isinstance(item, ast.Constant) and item.value is ... else _type_of(module, item) for item in items]
+    types: Any = [
+        ... if isinstance(item, ast.Constant) and item.value is ... else _type_of(module, item) for item in items
+    ]
     if name == "Optional":
-        return Union[types[0], None]  # noqa: UP007
+        return types[0] | None if types[0] is not Any else Any
     if name == "Union":
-        return Union[tuple(types)]  # noqa: UP007
+        return Union.__getitem__(tuple(types))
     if name == "Iterable":
-        return Sequence[types[0]]
-    generic = _BUILTIN_TYPES.get(name)
+        return Sequence.__class_getitem__(types[0])
+    generic: Any = _BUILTIN_TYPES.get(name)
     return generic[tuple(types)] if hasattr(generic, "__class_getitem__") else Any
 
 

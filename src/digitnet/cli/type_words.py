@@ -61,4 +61,4 @@ def _describe_class(kind: type) -> str:
     if fields is None and dataclasses.is_dataclass(kind):
         fields = {field.name: field.type for field in dataclasses.fields(kind)}
     numeric = [name for name, field_type in (fields or {}).items() if field_type in (int, float)]
-    return f"a mapping such as {{{numeric[0]}: 10}}" if numeric else f"{{_target_: ...}}, which builds a {kind.__name__}"
+    return f"a mapping such as {{{numeric[0]}: 10}}" if numeric else f"{{_target_: ...}} of a {kind.__name__}"

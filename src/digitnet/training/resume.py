@@ -18,7 +18,7 @@ from digitnet.training.run_dir import RunResult, last_checkpoint, metrics_json
 from digitnet.training.trust import is_trusted
 
 # The parts of a config that may differ when a run is resumed: how long it runs, where, and what is done afterwards.
-_MUTABLE_ON_RESUME = ("resume", "test", "compile", "trainer", "hydra")
+_MUTABLE_ON_RESUME = ("resume", "test", "compile", "trainer", "logger", "callbacks", "hydra")
 
 
 def expand_resume(overrides: list[str]) -> list[str]:
@@ -86,7 +86,7 @@ def _require_unchanged_override(override: Override, recorded: list[str], run_dir
     if line.lstrip("+") not in recorded and not mutable:
         raise UsageError(
             f"resume={run_dir} continues the run as it was started, so {line} cannot change; "
-            "trainer.…, test and compile may"
+            "trainer.…, logger, callbacks, test and compile may"
         )
 
 

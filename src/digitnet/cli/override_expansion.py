@@ -65,7 +65,7 @@ def _expand_choice(text: str, group: str, value: Any, options: list[str]) -> str
         return text
     if "none" in options:
         return f"{group}=none"
-    return f"{group}=null" if group in _SWITCHES else text
+    return f"~{group}" if group in _SWITCHES or value is None else text
 
 
 def _is_null_word(value: Any) -> bool:

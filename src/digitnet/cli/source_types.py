@@ -130,16 +130,12 @@ def _generic_type(module: _Module, name: str, items: list[ast.expr]) -> Any:
     if name == "Literal":
         values = tuple(item.value for item in items if isinstance(item, ast.Constant))
         return Literal[values] if len(values) == len(items) else Any
-    types: Any = [
-        ... if isinstance(item, ast.Constant) and item.value is ... else _type_of(module, item) for item in items
-    ]
+    types: Any = [... if ast.unparse(item) == "..." else _type_of(module, item) for item in items]
     if name == "Optional":
         return types[0] | None if types[0] is not Any else Any
     if name == "Union":
         return Union.__getitem__(tuple(types))
-    if name == "Iterable":
-        return Sequence.__class_getitem__(types[0])
-    generic: Any = _BUILTIN_TYPES.get(name)
+    generic: Any = Sequence if name == "Iterable" else _BUILTIN_TYPES.get(name)
     return generic[tuple(types)] if hasattr(generic, "__class_getitem__") else Any
 
 

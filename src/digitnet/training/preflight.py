@@ -12,6 +12,7 @@ from digitnet.checkpoints.atomic import check_writable
 from digitnet.checkpoints.checkpoint_format import check_loadable, load_checkpoint
 from digitnet.errors import UsageError, check_argument
 from digitnet.training.build import build_run
+from digitnet.training.callback_checks import check_callbacks
 from digitnet.training.resume import (
     completed_epochs,
     load_finished_result,
@@ -45,6 +46,7 @@ def validate_run(config: DictConfig) -> None:
     check_loadable(run.model)
     run.data.prepare_data()
     _check_trainer(run.trainer, is_sweep)
+    check_callbacks(run)
     if last_checkpoint(run_dir).exists():
         checkpoint = load_checkpoint(last_checkpoint(run_dir))
         require_unchanged_config(config, run_dir)

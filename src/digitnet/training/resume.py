@@ -23,7 +23,7 @@ from digitnet.training.trust import is_trusted
 
 # The parts of a config that may differ when a run is resumed: how long it runs, where, what is done afterwards, and
 # which modules are imported.
-_MUTABLE_ON_RESUME = ("resume", "imports", "test", "compile", "trainer", "hydra")
+_MUTABLE_ON_RESUME = ("resume", "imports", "test", "compile", "trainer", "logger", "callbacks", "hydra")
 
 
 def expand_resume(overrides: list[str], config_dir: str | None = None) -> list[str]:
@@ -124,7 +124,7 @@ def _require_unchanged_override(override: Override, recorded: list[str], run_dir
     if line.lstrip("+") not in recorded and not mutable:
         raise UsageError(
             f"resume={run_dir} continues the run as it was started, so {line} cannot change; "
-            "trainer.…, test and compile may"
+            "trainer.…, logger, callbacks, test and compile may"
         )
 
 

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,20 +16,25 @@ import lightning as L
 import torch.nn
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
-from lightning.fabric.plugins import ClusterEnvironment
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.callbacks import LambdaCallback, TQDMProgressBar
+from lightning.pytorch.callbacks import LambdaCallback, ProgressBar, TQDMProgressBar
 from lightning.pytorch.strategies import DDPStrategy
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from digitnet.checkpoints.lightning_io import AtomicCheckpointIO
 from digitnet.data import Augmentation, MNISTDataModule
-from digitnet.distributed import current_process
 from digitnet.errors import UsageError, check_argument
 from digitnet.models import DigitClassifier, Distillation
 from digitnet.models.registry import import_modules
-from digitnet.training.callbacks import EpochLog, GracefulStop, RunCheckpoint, RunLength, TensorBoardReport
+from digitnet.training.callbacks import (
+    EpochLog,
+    GracefulStop,
+    LoggerReport,
+    RunCheckpoint,
+    RunLength,
+    TensorBoardReport,
+)
+from digitnet.training.processes import cluster_environment
 from digitnet.training.run_dir import metrics_csv
 
 _STOP_CRITERIA = ("min_epochs", "max_epochs", "min_steps", "max_steps", "max_time", "callbacks")
@@ -80,7 +86,7 @@ def build_run(config: DictConfig, callbacks: Sequence[L.Callback] = ()) -> Run:
         run_checkpoint,
         GracefulStop(run_checkpoint),
         TensorBoardReport(hparams),
-        *_optional_callbacks(config),
+        *_optional_callbacks(config, hparams),
         *callbacks,
     ]
     return Run(data, model, build_trainer(config.trainer, all_callbacks, config.peer_timeout), epoch_log, hparams)
@@ -101,15 +107,31 @@ def _build_model(config: DictConfig, distillation: Distillation | None) -> Digit
     return model
 
 
-def _optional_callbacks(config: DictConfig) -> list[L.Callback]:
-    """Build the callbacks that depend on top-level settings."""
+def _optional_callbacks(config: DictConfig, hparams: dict[str, Any]) -> list[L.Callback]:
+    """Build the callbacks that depend on settings."""
     callbacks: list[L.Callback] = []
+    if any("TensorBoardLogger" not in node.get("_target_", "") for node in logger_nodes(config)):
+        callbacks.append(LoggerReport(hparams))
     if config.compile:
         # Compiled after TensorBoardReport has traced the graph, because a compiled network cannot be traced.
         callbacks.append(LambdaCallback(on_train_start=_compile_network))
     if config.get("weight_averaging"):
         callbacks.append(instantiate(config.weight_averaging, "weight_averaging"))
     return callbacks
+
+
+def logger_nodes(config: DictConfig) -> list[DictConfig]:
+    """Return the nodes of the loggers in a config: of one, of a list, or of several with names.
+
+    Args:
+        config: The composed config of `train`.
+    """
+    node = config.trainer.get("logger")
+    if isinstance(node, DictConfig):
+        nodes = [node] if "_target_" in node else list(node.values())
+    else:
+        nodes = list(node) if isinstance(node, ListConfig) else []
+    return [each for each in nodes if isinstance(each, DictConfig)]
 
 
 def _compile_network(trainer: L.Trainer, model: L.LightningModule) -> None:
@@ -138,15 +160,19 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback], peer_timeout:
     # optimizer step.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     partial = instantiate(config, "trainer", _partial_=True)
-    show_progress = partial.keywords.get("enable_progress_bar", sys.stdout.isatty())
+    logger, configured = partial.keywords.get("logger"), _as_list(partial.keywords.get("callbacks"))
+    has_bar = any(isinstance(callback, ProgressBar) for callback in configured)
+    show_progress = partial.keywords.get("enable_progress_bar", has_bar or sys.stdout.isatty())
     # Lightning's default, the Rich progress bar, is redrawn in each step whatever its refresh_rate is.
-    progress_bars = [TQDMProgressBar(refresh_rate=20)] if show_progress else []
+    progress_bars = [TQDMProgressBar(refresh_rate=20)] if show_progress and not has_bar else []
     kwargs = {
-        "callbacks": [*callbacks, *progress_bars, *_as_list(partial.keywords.get("callbacks"))],
+        # Lightning would take null for its default logger.
+        "logger": logger if isinstance(logger, bool) else _as_list(logger) or False,
+        "callbacks": [*callbacks, *progress_bars, *configured],
         "plugins": [
             AtomicCheckpointIO(),
-            *_cluster_environment(partial.keywords),
             *_as_list(partial.keywords.get("plugins")),
+            *cluster_environment(_as_list(partial.keywords.get("plugins")), partial.keywords.get("strategy")),
         ],
         "enable_progress_bar": show_progress,
         "enable_model_summary": False,  # run_experiment prints it; as a callback it would cost time in each step
@@ -158,28 +184,16 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback], peer_timeout:
     try:
         trainer: L.Trainer = partial(**kwargs)
     except Exception as error:  # Lightning raises several types
-        if "No supported gpu backend" in str(error):
-            raise UsageError("trainer.accelerator=gpu: this machine has no GPU; use trainer.accelerator=cpu") from error
+        if "No supported gpu backend" in str(error) or "accelerator is not available" in str(error):
+            name = partial.keywords.get("accelerator", "gpu")
+            hardware = "GPU" if name in ("gpu", "cuda") else f"accelerator {name}"
+            raise UsageError(
+                f"trainer.accelerator={name}: this machine has no {hardware}; use trainer.accelerator=cpu"
+            ) from error
         raise UsageError(f"trainer: {error}") from error
     if isinstance(trainer.strategy, DDPStrategy) and isinstance(partial.keywords.get("strategy", "auto"), str):
         trainer.strategy._timeout = timedelta(seconds=peer_timeout)
     return trainer
-
-
-def _cluster_environment(keywords: dict[str, Any]) -> list[ClusterEnvironment]:
-    """Return the cluster environment of a SLURM job.
-
-    For the processes that srun has started, Lightning's requeueing of jobs is turned off: it saves a checkpoint of its
-    own and exits with status 0. A process that a job has started without srun is one process, as outside a job. Nothing
-    is added to a cluster environment that the config brings.
-    """
-    launcher = current_process().launcher
-    configured = [*_as_list(keywords.get("plugins")), getattr(keywords.get("strategy"), "cluster_environment", None)]
-    if launcher == "torchrun" or any(isinstance(plugin, ClusterEnvironment) for plugin in configured):
-        return []
-    if launcher == "srun":
-        return [SLURMEnvironment(auto_requeue=False)]
-    return [LightningEnvironment()] if SLURMEnvironment.detect() else []
 
 
 def instantiate(config: DictConfig, name: str, **kwargs: Any) -> Any:
@@ -202,10 +216,24 @@ def instantiate(config: DictConfig, name: str, **kwargs: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UsageError):
             raise cause from error
+        if isinstance(cause, ModuleNotFoundError):
+            raise UsageError(_describe_missing_package(name, error, cause)) from error
         raise UsageError(f"{name}: {cause or error} (HYDRA_FULL_ERROR=1 shows where)") from error
 
 
+def _describe_missing_package(name: str, error: InstantiationException, cause: ModuleNotFoundError) -> str:
+    """State which key needs which package, and the command that installs it."""
+    key = re.search(r"full_key: (\S+)", str(error))
+    requirement = re.search(r"pip install (?:-U )?['\"]?([\w.-]+)", str(cause))  # Lightning adds bounds of versions
+    package = requirement[1] if requirement else cause.name or str(cause)
+    path = key[1] if key and key[1].startswith(f"{name}.") else name
+    return f"{path}: the package {package} is not installed; run: pip install {package}"
+
+
 def _as_list(value: Any) -> list[Any]:
+    """Return one or several objects as a list; several may have names, of which null stands for none."""
+    if isinstance(value, dict):
+        return [each for each in value.values() if each is not None]
     return value if isinstance(value, list) else [] if value is None else [value]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -23,7 +24,8 @@ from digitnet.environment import environment_info
 from digitnet.errors import RunError
 from digitnet.models import DigitModule
 from digitnet.signals import ShutdownRequested, defer_signals
-from digitnet.training.build import Run, build_run
+from digitnet.training.build import Run, build_run, logger_nodes
+from digitnet.training.callbacks.logger_report import log_final_metrics
 from digitnet.training.callbacks.tensorboard import log_errors, log_hparams
 from digitnet.training.processes import run_together
 from digitnet.training.resume import load_finished_result
@@ -79,9 +81,10 @@ def _train_and_test(config: DictConfig, test: bool, callbacks: Sequence[L.Callba
 
 def _purge_later_events(config: DictConfig, checkpoint: Path | None) -> None:
     """Make TensorBoard ignore events that were logged after the checkpoint, since those steps are repeated."""
-    if "TensorBoardLogger" in str(config.trainer.get("logger")):
-        step = load_checkpoint(checkpoint)["global_step"] + 1 if checkpoint else 0
-        OmegaConf.update(config, "trainer.logger.purge_step", step, force_add=True)
+    nodes = [node for node in logger_nodes(config) if "TensorBoardLogger" in node.get("_target_", "")]
+    step = load_checkpoint(checkpoint)["global_step"] + 1 if checkpoint and nodes else 0
+    for node in nodes:
+        OmegaConf.update(node, "purge_step", step, force_add=True)
 
 
 def _fit(run: Run, checkpoint: Path | None, run_dir: Path) -> None:
@@ -147,6 +150,7 @@ def _write_results(run: Run, run_dir: Path, result: RunResult) -> None:
     """Write metrics.json and the final records of TensorBoard, and print the end of the command's output."""
     atomic_write(metrics_json(run_dir), to_json(result | environment_info()).encode())
     log_hparams(run.trainer, run.hparams, result)
+    log_final_metrics(run.trainer, result)
     if run.data.val_size:
         log_errors(run.trainer, run.model, *run.data.split("val"))
     for logger in run.trainer.loggers:
@@ -154,7 +158,9 @@ def _write_results(run: Run, run_dir: Path, result: RunResult) -> None:
     shown = {name: result[name] for name in (*FINAL_METRICS, "train/seconds", "parameters") if name in result}
     print_metrics(f"{result['model']}, epoch {result['epoch']}", shown)
     path = os.path.relpath(run_dir)
-    print(f"run folder: {path}\nview it with: tensorboard --logdir {shlex.quote(path)}")
+    print(f"run folder: {path}")
+    if any(isinstance(logger, TensorBoardLogger) for logger in run.trainer.loggers):
+        print(f"view it with: tensorboard --logdir {shlex.quote(path)}")
 
 
 def print_metrics(title: str, metrics: dict[str, Any]) -> None:

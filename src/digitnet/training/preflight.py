@@ -13,6 +13,7 @@ from digitnet.checkpoints.checkpoint_format import check_loadable, load_checkpoi
 from digitnet.distributed import is_main_process
 from digitnet.errors import UsageError, check_argument
 from digitnet.training.build import build_run
+from digitnet.training.callback_checks import check_callbacks
 from digitnet.training.processes import require_matching_processes
 from digitnet.training.resume import (
     completed_epochs,
@@ -47,6 +48,7 @@ def validate_run(config: DictConfig) -> None:
     check_loadable(run.model)
     run.data.prepare_data()
     _check_trainer(run.trainer, is_sweep)
+    check_callbacks(run)
     if last_checkpoint(run_dir).exists():
         checkpoint = load_checkpoint(last_checkpoint(run_dir))
         require_unchanged_config(config, run_dir)

@@ -12,9 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch.distributed as dist
+from lightning.fabric.plugins import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.strategies.launchers import subprocess_script
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.distributed_c10d import _get_default_store
@@ -26,6 +30,26 @@ from digitnet.signals import REPEAT_SECONDS, SIGNALS, ShutdownRequested
 _SECONDS_TO_ANSWER = 3.0  # in which the others state why they end
 _SECONDS_TO_END_ALONE = 15.0  # after which a run whose child process has died is ended
 _LOST_CONNECTION = re.compile(r"gloo|nccl|connection|timed out|socket|broken pipe", re.IGNORECASE)
+
+
+def cluster_environment(plugins: list[Any], strategy: Any) -> list[ClusterEnvironment]:
+    """Return the cluster environment to add to the plugins of a Trainer.
+
+    For the processes that srun has started, Lightning's requeueing of jobs is turned off: it saves a checkpoint of its
+    own and exits with status 0. A process that a job has started without srun is one process, as outside a job. Nothing
+    is added to a cluster environment that the config brings, or that Lightning finds by itself.
+
+    Args:
+        plugins: The plugins of the config.
+        strategy: The strategy of the config: a name, an object or None.
+    """
+    launcher = current_process().launcher
+    configured = [*plugins, getattr(strategy, "cluster_environment", None)]
+    if launcher == "torchrun" or any(isinstance(plugin, ClusterEnvironment) for plugin in configured):
+        return []
+    if launcher == "srun":
+        return [SLURMEnvironment(auto_requeue=False)]
+    return [LightningEnvironment()] if SLURMEnvironment.detect() else []
 
 
 def require_matching_processes(trainer: L.Trainer) -> None:

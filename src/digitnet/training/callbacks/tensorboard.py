@@ -7,7 +7,9 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
 from torch import Tensor
+from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from torch.utils.tensorboard.writer import SummaryWriter
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchvision.utils import make_grid
@@ -17,6 +19,7 @@ from digitnet.models import DigitModule
 _ERRORS_SHOWN = 16
 _IMAGES_SHOWN = 64
 _IMAGES_PER_BATCH = 1000
+_FIRST_COLUMNS = ("lr", "batch_size", "model", "optimizer", "max_epochs")  # of the HPARAMS tab
 # Charts of the custom scalars tab: training and validation in one chart.
 _SCALAR_LAYOUT = {
     "training and validation": {
@@ -90,11 +93,36 @@ def log_hparams(trainer: L.Trainer, hparams: dict[str, Any], result: Mapping[str
         hparams: The settings.
         result: The result, as in metrics.json.
     """
-    names = ("val/acc", "val/loss", "test/acc", "test/loss")
+    if (writer := summary_writer(trainer)) is None:
+        return
+    names = ("test/acc", "val/acc", "test/loss", "val/loss")
     finals = {f"final/{name.replace('/', '_')}": result[name] for name in names if name in result}
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(hparams, finals, step=trainer.global_step)
+    for name, value in finals.items():
+        writer.add_scalar(name, value, trainer.global_step)
+    summaries = hparams_summaries(_flatten(hparams), finals)  # type: ignore[no-untyped-call]
+    _mark_first_columns(summaries[0])
+    for summary in summaries:
+        writer._get_file_writer().add_summary(summary, trainer.global_step)  # type: ignore[no-untyped-call]
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings under names such as "augmentation/rotation", with numbers and texts as values."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}/")
+        else:
+            flat[f"{prefix}{name}"] = value if isinstance(value, bool | int | float | str) else str(value)
+    return flat
+
+
+def _mark_first_columns(summary: Any) -> None:
+    """Move the columns of the recipe to the front. TensorBoard sorts by this mark and ticks five columns."""
+    plugin_data = summary.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(plugin_data.content)
+    for column in content.experiment.hparam_infos:
+        column.differs = column.name in _FIRST_COLUMNS
+    plugin_data.content = content.SerializeToString()
 
 
 @torch.inference_mode()

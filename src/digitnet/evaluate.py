@@ -15,8 +15,16 @@ def main() -> None:
 
 
 def expand_overrides(overrides: list[str]) -> list[str]:
-    """Rename the key `model` to `model_ref`, since Hydra would take `model=cnn` for a choice of the group `model`."""
-    return [re.sub(r"^\+*model=", "model_ref=", override) for override in overrides]
+    """Rename the key `model` to `model_ref`, and add the data set that the model was trained on.
+
+    Hydra would take `model=cnn` for a choice of the group `model`.
+    """
+    renamed = [re.sub(r"^\+*model=", "model_ref=", override) for override in overrides]
+    if not any(override.startswith("model_ref=") for override in renamed):
+        return renamed
+    from digitnet.training.datasets import add_recorded_data
+
+    return add_recorded_data(renamed)
 
 
 def validate(config: DictConfig) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from digitnet.checkpoints.migrations import migrate_checkpoint
 from digitnet.errors import UsageError
-from digitnet.models import MODELS, Calibration, DigitClassifier, is_finite
+from digitnet.models import MODELS, Calibration, DatasetRecord, DigitClassifier, is_finite
 
 # The largest checkpoint, and the largest sum of its tensors, in bytes: a hundred times what digitnet's networks need.
 MAX_BYTES = 2**28
@@ -68,7 +68,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         path: A checkpoint that digitnet or Lightning wrote. Checkpoints of earlier versions are translated.
 
     Returns:
-        The content: `state_dict`, `hyper_parameters`, `digitnet_model` and what Lightning needs to resume.
+        The content: `state_dict`, `hyper_parameters`, `digitnet_model`, `digitnet_dataset` (None if it is not known)
+        and what Lightning needs to resume.
 
     Raises:
         UsageError: If the file is missing, damaged, not plain data, not a checkpoint of digitnet, or has weights that
@@ -85,6 +86,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         )
         finite = is_ours and is_finite(checkpoint["state_dict"].values())
         migrated = migrate_checkpoint(checkpoint) if is_ours else {}
+        if migrated.get("digitnet_dataset"):
+            DatasetRecord.from_dict(migrated["digitnet_dataset"])  # raises if it is damaged
     except Exception as error:  # torch raises ten different types, depending on which bytes are damaged
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise UsageError(f"{path}: not an intact checkpoint that digitnet wrote ({reason})") from error
@@ -191,10 +194,13 @@ def load_checkpoint_model(path: Path) -> DigitClassifier:
     if not isinstance(name, str) or name not in MODELS:
         raise UsageError(f"{path}: holds a {name}, but digitnet.models.MODELS has only {', '.join(MODELS)}")
     try:
-        return build_model(name, checkpoint["hyper_parameters"], checkpoint["state_dict"])
+        model = build_model(name, checkpoint["hyper_parameters"], checkpoint["state_dict"])
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"{path}: does not fit the {name} of this version of digitnet ({reason})") from error
+    record = checkpoint["digitnet_dataset"]
+    model.dataset = DatasetRecord.from_dict(record) if record else None
+    return model
 
 
 def build_model(

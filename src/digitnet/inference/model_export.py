@@ -77,7 +77,7 @@ def to_onnx(model: DigitClassifier, metadata: dict[str, Any]) -> bytes:
         metadata: Stored in the file, each value as a string.
 
     Returns:
-        The content of the .onnx file: input `pixels` `[N, 28, 28]`, uint8; output `probabilities` `[N, 10]`, float32.
+        The content of the .onnx file: input `pixels` `[N, 28, 28]`, uint8; output `probabilities` `[N, C]`, float32.
     """
     import onnx
 
@@ -100,7 +100,7 @@ def to_onnx(model: DigitClassifier, metadata: dict[str, Any]) -> bytes:
 
 
 def onnx_predictor(content: bytes) -> Callable[[Tensor], Tensor]:
-    """Return a function that runs an ONNX model on images `[N, 28, 28]` and returns probabilities `[N, 10]`."""
+    """Return a function that runs an ONNX model on images `[N, 28, 28]` and returns probabilities `[N, C]`."""
     import onnxruntime  # type: ignore[import-untyped]
 
     onnxruntime.set_default_logger_severity(3)  # errors only: a machine without a GPU is not worth a warning
@@ -112,10 +112,10 @@ def check_parity(predict: Callable[[Tensor], Tensor], images: Tensor, expected: 
     """Compare the probabilities of an exported model with those of the original.
 
     Args:
-        predict: The exported model: images `[N, 28, 28]` in, probabilities `[N, 10]` out. It is called with all images
+        predict: The exported model: images `[N, 28, 28]` in, probabilities `[N, C]` out. It is called with all images
             and with a single one.
         images: Images `[N, 28, 28]`.
-        expected: Probabilities `[N, 10]` of the original model.
+        expected: Probabilities `[N, C]` of the original model.
 
     Returns:
         The largest absolute difference of a probability.

@@ -87,7 +87,7 @@ def print_test_samples(indices: Tensor, labels: Tensor, probabilities: Tensor) -
     Args:
         indices: Positions `[N]` of the images in the test set.
         labels: Actual classes `[N]`.
-        probabilities: Predicted probabilities `[N, 10]`.
+        probabilities: Predicted probabilities `[N, C]`.
     """
     confidences, predictions = torch.max(probabilities, dim=1)
     rows = []
@@ -136,7 +136,7 @@ def save_test_samples(path: Path, images: Tensor, labels: Tensor, probabilities:
         path: The .png file to write.
         images: Images `[N, 28, 28]`.
         labels: Actual classes `[N]`.
-        probabilities: Predicted probabilities `[N, 10]`.
+        probabilities: Predicted probabilities `[N, C]`.
     """
     from digitnet import plots  # matplotlib takes long to import
 

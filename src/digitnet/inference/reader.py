@@ -156,11 +156,11 @@ class DigitReader:
         return [_reject_if_mostly_uncertain(ReadResult(tuple(next(predictions) for _ in found))) for found in pictures]
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Return calibrated probabilities `[N, 10]` of images in the format of MNIST, `[N, 28, 28]`."""
+        """Return calibrated probabilities `[N, C]` of images in the format of MNIST, `[N, 28, 28]`."""
         return self.calibrate_logits(self.logits(images))
 
     def logits(self, images: Tensor) -> Tensor:
-        """Return the logits `[N, 10]` of images in the format of MNIST, `[N, 28, 28]`."""
+        """Return the logits `[N, C]` of images in the format of MNIST, `[N, 28, 28]`."""
         training = self.model.training
         self.model.eval()
         with torch.inference_mode():
@@ -169,7 +169,7 @@ class DigitReader:
         return logits
 
     def calibrate_logits(self, logits: Tensor) -> Tensor:
-        """Return the calibrated probabilities of logits, both `[N, 10]`."""
+        """Return the calibrated probabilities of logits, both `[N, C]`."""
         return (logits / self.calibration.temperature).softmax(dim=1)
 
 

@@ -12,6 +12,7 @@ from digitnet.checkpoints.atomic import check_writable
 from digitnet.checkpoints.checkpoint_format import load_checkpoint
 from digitnet.errors import UsageError, check_argument
 from digitnet.training.build import build_run
+from digitnet.training.datasets import check_data
 from digitnet.training.resume import (
     completed_epochs,
     load_finished_result,
@@ -38,7 +39,7 @@ def validate_run(config: DictConfig) -> None:
     check_writable(run_dir, output_dir_key(config))
     require_unused_run_dir(config)
     run = build_run(config)
-    run.data.prepare_data()
+    check_data(run.data, run.model)
     _check_trainer(run.trainer, is_sweep)
     if last_checkpoint(run_dir).exists():
         checkpoint = load_checkpoint(last_checkpoint(run_dir))

@@ -111,7 +111,7 @@ def _compose_and_check(
 ) -> DictConfig:
     """Compose the config of one job, and check its keys and types."""
     # These functions read signatures, so they import torch.
-    from digitnet.cli.override_validation import check_key, check_targets, check_types
+    from digitnet.cli.override_validation import check_key, check_targets, check_types, recipe_keys_without_use
 
     overrides = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(texts)
     for override in overrides:
@@ -130,7 +130,8 @@ def _compose_and_check(
         sweep = config.hydra.sweep
         in_sweep = config.hydra.mode == RunMode.MULTIRUN
         config.run_dir = f"{sweep.dir}/{sweep.subdir}" if in_sweep else config.hydra.run.dir
-    check_types(config)
+    typed = [override.key_or_group for override in values]
+    check_types(config, skip=recipe_keys_without_use(config, typed))
     job_config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     check_targets(OmegaConf.to_container(job_config, resolve=True))
     return config

@@ -7,13 +7,14 @@ answered with "did you mean trainer.max_epochs?".
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from inspect import formatannotation
 from typing import Any, get_args
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from digitnet.cli.signatures import ANY_NAME, accepted_parameters, matches_type, resolve_target
+from digitnet.data.datamodule import RECIPE_DATA_KEYS
 from digitnet.errors import UsageError
 
 _HYDRA_KEYWORDS = ("_target_", "_convert_", "_partial_", "_recursive_")
@@ -55,11 +56,32 @@ def check_key(key: str, config: DictConfig, groups: Sequence[str]) -> None:
         node = None if OmegaConf.is_missing(node, part) or OmegaConf.is_interpolation(node, part) else node[part]
 
 
-def check_types(config: DictConfig) -> None:
+def recipe_keys_without_use(config: DictConfig, typed: Sequence[str]) -> set[str]:
+    """Return the keys under `data` that the recipes set, and that a data module of your own does not accept.
+
+    Args:
+        config: The composed config.
+        typed: The keys that were typed, which are never returned.
+
+    Returns:
+        The dotted keys.
+    """
+    accepted = accepted_parameters(config.data) if "data" in config else {ANY_NAME: Any}
+    return {
+        f"data.{name}"
+        for name in RECIPE_DATA_KEYS
+        if name not in accepted
+        and ANY_NAME not in accepted
+        and not any(key == f"data.{name}" or key.startswith(f"data.{name}.") for key in typed)
+    }
+
+
+def check_types(config: DictConfig, skip: Collection[str] = ()) -> None:
     """Check every key and value of a config against the signatures of its classes.
 
     Args:
         config: The composed config.
+        skip: Dotted keys that are not checked.
 
     Raises:
         UsageError: If a `_target_` does not accept a key, or a value has another type.
@@ -67,6 +89,8 @@ def check_types(config: DictConfig) -> None:
     for path, node in _iter_nodes(config):
         known = accepted_parameters(node)
         for name, value in _to_dict(node).items() if known else ():
+            if f"{path}.{name}" in skip:
+                continue
             key = _origin_key(node, path, name)
             if name not in known and ANY_NAME not in known and name not in _HYDRA_KEYWORDS:
                 raise UsageError(f"{key}: no such key{did_you_mean(key, [f'{path}.{other}' for other in known])}")

@@ -44,7 +44,9 @@ class PublishedDataset:
     """The folder in which a package of Debian installs the files."""
 
 
-def _emnist(split: str, title: str, classes: tuple[str, ...], per_class: tuple[int, int], **rest: int) -> PublishedDataset:
+def _emnist(
+    split: str, title: str, classes: tuple[str, ...], per_class: tuple[int, int], **rest: int
+) -> PublishedDataset:
     train, test = (len(classes) * size for size in per_class)
     return PublishedDataset(
         title=f"EMNIST {title}",

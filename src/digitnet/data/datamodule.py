@@ -18,6 +18,9 @@ from digitnet.errors import UsageError, check_argument
 EVAL_BATCH_SIZE = 1000
 """Batch size of validation and test. Without gradients a larger batch is faster, and no metric depends on it."""
 
+RECIPE_DATA_KEYS = ("batch_size", "val_size", "train_size", "seed", "augmentation")
+"""Arguments that the configs of models and presets set. A data module of your own need not accept them."""
+
 
 class ImageDataModule(L.LightningDataModule):
     """Base class of a data set of grey-scale images of 28x28 pixels that fits into memory.

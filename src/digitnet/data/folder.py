@@ -56,9 +56,7 @@ class _OwnDataModule(ImageDataModule):
             raise ArgumentError("root", "null" if self.root is None else self.root, self._root_requirement)
         return self.root
 
-    def _carve_test(
-        self, images: Tensor, labels: Tensor, split: Literal["train", "test"]
-    ) -> tuple[Tensor, Tensor]:
+    def _carve_test(self, images: Tensor, labels: Tensor, split: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
         """Return the part of a data set without test images that is for training, or for the test."""
         total = len(labels)
         size = round(self.test_size * total) if self.test_size < 1 else int(self.test_size)
@@ -90,7 +88,9 @@ class FolderDataModule(_OwnDataModule):
     """
 
     name = "folder"
-    _root_requirement = "a folder of images by class: DIR/train/CLASS/*.png and DIR/test/CLASS/*.png, or DIR/CLASS/*.png"
+    _root_requirement = (
+        "a folder of images by class: DIR/train/CLASS/*.png and DIR/test/CLASS/*.png, or DIR/CLASS/*.png"
+    )
 
     def __init__(
         self,
@@ -234,7 +234,12 @@ def _read_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     for name in wanted[::2]:
         images, labels = arrays[name], arrays[name.replace("images", "labels")]
         if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (_SIDE, _SIDE):
-            raise UsageError(f"{path}: {name} is {list(images.shape)} of {images.dtype}; it must be [N, 28, 28] of uint8")
+            raise UsageError(
+                f"{path}: {name} is {list(images.shape)} of {images.dtype}; it must be [N, 28, 28] of uint8"
+            )
         if labels.shape != (len(images),) or not len(images):
             raise UsageError(f"{path}: {name} has {len(images)} images, and its labels are {list(labels.shape)}")
-    return {name: array if array.dtype.kind not in "iu" or name.endswith("images") else array.astype(np.int64) for name, array in arrays.items()}
+    return {
+        name: array if array.dtype.kind not in "iu" or name.endswith("images") else array.astype(np.int64)
+        for name, array in arrays.items()
+    }

@@ -23,7 +23,7 @@ from digitnet.data import Augmentation
 from digitnet.errors import UsageError
 from digitnet.models import DigitClassifier, Distillation
 from digitnet.training.callbacks import EpochLog, GracefulStop, RunCheckpoint, RunLength, TensorBoardReport
-from digitnet.training.datasets import accepted_data_config, num_classes_argument
+from digitnet.training.datasets import accepted_data_config, check_teacher, num_classes_argument
 from digitnet.training.run_dir import metrics_csv
 
 _STOP_CRITERIA = ("min_epochs", "max_epochs", "min_steps", "max_steps", "max_time", "callbacks")
@@ -60,6 +60,8 @@ def build_run(config: DictConfig) -> Run:
     run_dir = Path(config.run_dir)
     data = build_data(config.data)
     distillation = instantiate(config.distillation, "distillation") if config.get("distillation") else None
+    if distillation:
+        check_teacher(distillation.teacher, data)
     # The seed is set after the teachers were built, so that they do not change the initial weights of the student.
     L.seed_everything(config.seed, verbose=False)
     model = _build_model(config.model, distillation, num_classes_argument(config.model, data))

@@ -16,6 +16,7 @@ from torch import Tensor
 from digitnet.checkpoints import pretrained
 from digitnet.checkpoints.recorded_data import DATA_CHOICES, recorded_arguments
 from digitnet.data import ImageDataModule
+from digitnet.data.datamodule import RECIPE_DATA_KEYS
 from digitnet.errors import UsageError, check_argument
 from digitnet.models import DatasetRecord, DigitModule
 from digitnet.models.dataset_record import describe_datamodule
@@ -24,9 +25,8 @@ _MAX_IMAGES = 10_000  # of an own data module, collected for plots
 
 
 def accepted_data_config(config: DictConfig) -> dict[str, Any]:
-    """Return the config of a data module without the keys that its class does not accept.
+    """Return the config of a data module without the keys of the recipes that its class does not accept.
 
-    The recipes of the models set the batch size and the augmentation, which a data module of your own need not have.
     Keys that were typed are checked before.
 
     Args:
@@ -35,17 +35,19 @@ def accepted_data_config(config: DictConfig) -> dict[str, Any]:
     Returns:
         The accepted keys and their values, as plain containers.
     """
-    accepted: set[str] = set()
+    accepted, takes_any = set[str](), True
     for parent in get_object(config._target_).__mro__:
         if "__init__" not in vars(parent):
             continue
         parameters = inspect.signature(vars(parent)["__init__"]).parameters.values()
         accepted |= {parameter.name for parameter in parameters}
-        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
+        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+        if not takes_any:
             break
     content = OmegaConf.to_container(config, resolve=True)
     assert isinstance(content, dict)
-    return {str(name): value for name, value in content.items() if name in accepted or str(name).startswith("_")}
+    unused = set() if takes_any else set(RECIPE_DATA_KEYS) - accepted
+    return {str(name): value for name, value in content.items() if name not in unused}
 
 
 def num_classes(data: L.LightningDataModule) -> int | None:
@@ -121,13 +123,36 @@ def _check_batch(batch: Any, where: str, classes: int) -> None:
             f"{where}: the first batch has images {list(images.shape)} and labels {list(labels.shape)}; they must be "
             "[N, 28, 28] or [N, 1, 28, 28], and [N]"
         )
-    in_range = images.dtype == torch.uint8 or (images.is_floating_point() and 0 <= images.min() and images.max() <= 1)
+    in_range = images.dtype == torch.uint8 or (images.is_floating_point() and images.min() >= 0 and images.max() <= 1)
     if not in_range:
-        raise UsageError(f"{where}: the images must be uint8 from 0 to 255, or floating point from 0 to 1, not normalized")
+        raise UsageError(
+            f"{where}: the images must be uint8 from 0 to 255, or floating point from 0 to 1, not normalized"
+        )
     if labels.dtype != torch.int64 or labels.min() < 0 or labels.max() >= classes:
         raise UsageError(
             f"{where}: the labels are {labels.dtype} from {labels.min()} to {labels.max()}; they must be torch.int64 "
             f"from 0 to {classes - 1}. An attribute `classes` of the data module, a list of names, sets their number"
+        )
+
+
+def check_teacher(teacher: Any, data: L.LightningDataModule) -> None:
+    """Check that a teacher was trained on the data of its student.
+
+    Args:
+        teacher: The teacher. One that is not of digitnet is not checked.
+        data: The data module.
+
+    Raises:
+        UsageError: If it was trained on another data set.
+    """
+    if not isinstance(teacher, DigitModule) or teacher.dataset is None:
+        return
+    record = describe_datamodule(data, teacher.num_classes)
+    assert record is not None
+    if (teacher.dataset.name, teacher.dataset.classes) != (record.name, record.classes):
+        raise UsageError(
+            f"distillation.teacher.model: was trained on {teacher.dataset.name}, but the data is {record.name}; name a run "
+            "on the same data"
         )
 
 

@@ -17,8 +17,9 @@ def main() -> None:
     parser = argparse_app.CliParser(
         prog="digitnet-export",
         description="Export a trained model as one file with a card beside it: FILE.onnx and FILE.onnx.json, or "
-        "FILE.safetensors and FILE.json. Before the file is written, it is run on the test images of the data that "
-        "the model was trained on and must predict the same classes as PyTorch, with probabilities within 1e-5. Existing files are not overwritten.",
+        "FILE.safetensors and FILE.json. Before the file is written, it is run on the test images of the data that the "
+        "model was trained on and must predict the same classes as PyTorch, with probabilities within 1e-5. Existing "
+        "files are not overwritten.",
     )
     parser.add_argument(
         "--model",

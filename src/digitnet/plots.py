@@ -1,7 +1,7 @@
 """Plot data, predictions and training curves; the only module that imports matplotlib."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -163,7 +163,7 @@ def plot_confusion(counts: Tensor, class_names: Sequence[str] | None = None) -> 
             if count := int(counts[actual, predicted]):
                 axis.text(predicted, actual, str(count), ha="center", va="center", fontsize=fontsize)
     axis.set(xlabel="Predicted", ylabel="Actual")
-    slanted = {"rotation": 45, "ha": "right"} if max(map(len, names)) > 2 else {}
+    slanted: dict[str, Any] = {"rotation": 45, "ha": "right"} if max(map(len, names)) > 2 else {}
     axis.set_xticks(range(len(names)), names, fontsize=fontsize + 1, parse_math=False, **slanted)
     axis.set_yticks(range(len(names)), names, fontsize=fontsize + 1, parse_math=False)
     return figure

@@ -182,7 +182,7 @@ def serialize(model: DigitClassifier) -> bytes:
 
 def model_metadata(model: DigitClassifier) -> dict[str, Any]:
     """Return the entries of a card that `deserialize` needs to build the model."""
-    metadata = {"model": type(model).__name__, "hyper_parameters": dict(model.hparams)}
+    metadata: dict[str, Any] = {"model": type(model).__name__, "hyper_parameters": dict(model.hparams)}
     metadata["dataset"] = model.dataset.public_dict() if model.dataset else None
     if known := model.calibration:
         metadata["calibration"] = {"temperature": known.temperature, "energy": known.energy_threshold}

@@ -8,7 +8,7 @@ from typing import Literal
 Split = Literal["train", "test"]
 
 DIGITS = tuple(string.digits)
-_FOUR_FILES = {
+_FOUR_FILES: dict[Split, tuple[str, str]] = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
@@ -45,7 +45,7 @@ class PublishedDataset:
 
 
 def _emnist(
-    split: str, title: str, classes: tuple[str, ...], per_class: tuple[int, int], **rest: int
+    split: str, title: str, classes: tuple[str, ...], per_class: tuple[int, int], first_label: int = 0
 ) -> PublishedDataset:
     train, test = (len(classes) * size for size in per_class)
     return PublishedDataset(
@@ -62,8 +62,8 @@ def _emnist(
             "https://biometrics.nist.gov/cs_links/EMNIST/gzip.zip",
             "https://www.itl.nist.gov/iaui/vip/cs_links/EMNIST/gzip.zip",
         ),
+        first_label=first_label,
         is_transposed=True,
-        **rest,
     )
 
 

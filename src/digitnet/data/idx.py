@@ -6,6 +6,7 @@ import os
 import zlib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from digitnet.data.catalog import DATASETS, PublishedDataset, Split
 from digitnet.errors import ArgumentError, UsageError
 
-_ELEMENT_TYPES = {8: np.dtype(np.uint8), 12: np.dtype(">i4")}
+_ELEMENT_TYPES: dict[int, np.dtype[Any]] = {8: np.dtype(np.uint8), 12: np.dtype(">i4")}
 """Types of the elements by the third byte of an IDX file."""
 
 
@@ -104,7 +105,7 @@ def _require(condition: bool, path: Path, what: str, dataset: PublishedDataset) 
         raise UsageError(f"{path} is not a file of {dataset.title}: it {what}; replace it")
 
 
-def read_idx(path: Path, sha256: str | None = None) -> NDArray[np.generic]:
+def read_idx(path: Path, sha256: str | None = None) -> NDArray[Any]:
     """Read an IDX file.
 
     Args:

@@ -49,15 +49,10 @@ class PublishedDataModule(ImageDataModule):
     ) -> None:
         super().__init__(batch_size, val_size, train_size, split_seed, seed, augmentation)
         check_argument(dataset in DATASETS, "dataset", dataset, f"one of {', '.join(DATASETS)}")
-        self.dataset = dataset
+        self.name = self.dataset = dataset
         self.root = None if root is None else Path(root).expanduser()
         self.download = download
         self._resolve_sizes(DATASETS[dataset].sizes["train"])
-
-    @property
-    def name(self) -> str:
-        """The key of the data set in `DATASETS`."""
-        return self.dataset
 
     @property
     def classes(self) -> tuple[str, ...]:

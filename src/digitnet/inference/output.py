@@ -30,9 +30,10 @@ def to_record(file: Path, outcome: Outcome) -> dict[str, Any]:
         outcome: The outcome of reading it.
 
     Returns:
-        `file`; `digit` (the name of the class for a model of other data than digits), `probability` and `probabilities` of the largest digit (`digit` is None if its prediction is
-        not confident); `answer`, the summary; `digits`, the same entries for every digit, each with its `box`. For a
-        file that is not a picture: `file`, `digit` (None) and `error`.
+        `file`; `digit`, `probability` and `probabilities` of the largest digit (`digit` is None if its prediction is
+        not confident, and the name of the class if the classes are not digits); `answer`, the summary; `digits`, the
+        same entries for every digit, each with its `box`. For a file that is not a picture: `file`, `digit` (None) and
+        `error`.
     """
     if isinstance(outcome, UsageError):
         return {"file": str(file), "digit": None, "error": str(outcome)}

@@ -115,7 +115,7 @@ class DigitReader:
         self.class_names = self.model.class_names
 
     def fit_calibration(self) -> Calibration:
-        """Fit a calibration on validation images: for MNIST on those of the default split, otherwise on the model's own.
+        """Fit a calibration on validation images: of the default split for MNIST, otherwise on the model's own.
 
         It is too optimistic for a model that was trained on these images. If the data of the model is not here, its
         probabilities are left as they are.

@@ -35,9 +35,9 @@ def is_finite(tensors: Iterable[Tensor]) -> bool:
 class DigitClassifier(DigitModule):
     """Base class of a network that can be trained.
 
-    A subclass assigns the network to `self.net`, which maps normalized pixels `[N, 1, 28, 28]` to logits `[N, C]`,
-    with C = `self.num_classes`, and passes the arguments below on. All hyper-parameters are plain values, so a checkpoint that stores them is plain
-    data, and `load_from_checkpoint` needs no further arguments.
+    A subclass assigns the network to `self.net`, which maps normalized pixels `[N, 1, 28, 28]` to logits `[N, C]` with
+    C = `self.num_classes`, and passes the arguments below on. All hyper-parameters are plain values, so a checkpoint
+    that stores them is plain data, and `load_from_checkpoint` needs no further arguments.
 
     Args:
         optimizer: "adam" (Kingma and Ba, 2015), "adamw" (Loshchilov and Hutter, 2019) or "sgd".

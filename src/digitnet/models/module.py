@@ -22,11 +22,11 @@ Batch = tuple[Tensor, Tensor]
 
 
 class DigitModule(L.LightningModule):
-    """A classifier of 28x28 digits that can be validated, tested and used for prediction.
+    """A classifier of images of 28x28 pixels that can be validated, tested and used for prediction.
 
     The input is a batch of images of shape `[N, 28, 28]` or `[N, 1, 28, 28]` with bright ink on a dark background,
-    either uint8 from 0 to 255 or floating point from 0 to 1. The output is the logits, of shape `[N, C]` for C classes. The module
-    normalizes the pixels itself.
+    either uint8 from 0 to 255 or floating point from 0 to 1. The output is the logits, of shape `[N, C]` for C classes.
+    The module normalizes the pixels itself.
 
     A subclass implements `compute_logits`. To define a network that can be trained, extend `DigitClassifier` instead.
     """
@@ -52,7 +52,7 @@ class DigitModule(L.LightningModule):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes: of the data that the Trainer has, of the data of the training, or the numbers from 0."""
+        """Names of the classes: those of the Trainer's data, those of the training, or the numbers from 0."""
         datamodule = getattr(self._trainer, "datamodule", None)
         trained = self.dataset.classes if self.dataset else ()
         for names in (tuple(map(str, getattr(datamodule, "classes", None) or ())), trained):

@@ -100,8 +100,8 @@ def check_data(data: L.LightningDataModule, model: DigitModule) -> None:
         logits = model.eval()(model.example_input_array)
     if logits.shape[-1] != classes:
         raise UsageError(
-            f"model: {model.architecture} returns {logits.shape[-1]} logits, but the data has {classes} classes; its last "
-            "layer must have self.num_classes outputs"
+            f"model: {model.architecture} returns {logits.shape[-1]} logits, but the data has {classes} classes; "
+            "its last layer must have self.num_classes outputs"
         )
     if isinstance(data, ImageDataModule):
         return
@@ -151,8 +151,8 @@ def check_teacher(teacher: Any, data: L.LightningDataModule) -> None:
     assert record is not None
     if (teacher.dataset.name, teacher.dataset.classes) != (record.name, record.classes):
         raise UsageError(
-            f"distillation.teacher.model: was trained on {teacher.dataset.name}, but the data is {record.name}; name a run "
-            "on the same data"
+            f"distillation.teacher.model: was trained on {teacher.dataset.name}, but the data is {record.name}; "
+            "name a run on the same data"
         )
 
 
@@ -245,8 +245,8 @@ def require_same_data(model: DigitModule, data: L.LightningDataModule, allow_oth
     assert actual is not None
     if len(actual.classes) != model.num_classes:
         raise UsageError(
-            f"model={reference}: has {model.num_classes} classes, but {actual.name} has {len(actual.classes)}; score it "
-            f"on the data that it was trained on{f', {trained.name}' if trained else ''}"
+            f"model={reference}: has {model.num_classes} classes, but {actual.name} has {len(actual.classes)}; "
+            f"score it on the data that it was trained on{f', {trained.name}' if trained else ''}"
         )
     if allow_other or (trained and (trained.name, trained.classes) == (actual.name, actual.classes)):
         return
@@ -258,6 +258,6 @@ def require_same_data(model: DigitModule, data: L.LightningDataModule, allow_oth
     is_choice = trained.name in DATA_CHOICES
     own = f"data={trained.name}" if is_choice else "data=NAME for your own data module (with --config-dir and imports)"
     raise UsageError(
-        f"model={reference}: was trained on {trained.name}, not on {actual.name}; type {own}, or allow_other_data=true to "
-        f"score it on {actual.name}"
+        f"model={reference}: was trained on {trained.name}, not on {actual.name}; type {own}, or "
+        f"allow_other_data=true to score it on {actual.name}"
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import hydra
 import lightning as L
+import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
@@ -36,11 +37,22 @@ def compose(tmp_path: Path, *overrides: str) -> Components:
     return Components(run.data, run.model, run.trainer)
 
 
+def own_data(choice: str, folder: Path) -> list[str]:
+    """Write a small data set for a choice that reads the user's own, and return the override that names it."""
+    images, labels = np.zeros((60, 28, 28), np.uint8), np.arange(60) % 10
+    np.savez(folder / "own.npz", train_images=images, train_labels=labels)
+    for name in range(10):
+        (folder / "own" / str(name)).mkdir(parents=True)
+    roots = {"data/arrays": "own.npz", "data/folder": "own"}
+    return [f"data.root={folder / roots[choice]}"] if choice in roots else []
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_of_a_config_group_can_be_instantiated(choice: str, tmp_path: Path) -> None:
     group, name = choice.split("/")
-    components = compose(tmp_path, f"{group}={name}")
-    assert list(tmp_path.iterdir()) == [], "Instantiation must write no files."
+    (run_dir := tmp_path / "run").mkdir()
+    components = compose(run_dir, f"{group}={name}", *own_data(choice, tmp_path))
+    assert list(run_dir.iterdir()) == [], "Instantiation must write no files."
     assert components.trainer.max_epochs
 
 

@@ -66,7 +66,9 @@ def test_a_changed_pixel_of_fashion_mnist_is_detected(writable_fashion: Path) ->
 @needs_fashion
 def test_files_of_another_data_set_are_refused() -> None:
     with pytest.raises(UsageError, match="differs from that of the published file"):
-        PublishedDataModule("fashion_mnist", Path(__file__).parents[2] / "src" / "digitnet" / "data" / "files").prepare_data()
+        PublishedDataModule(
+            "fashion_mnist", Path(__file__).parents[2] / "src" / "digitnet" / "data" / "files"
+        ).prepare_data()
 
 
 @needs_fashion
@@ -129,6 +131,8 @@ def test_the_classes_and_folders_are_those_of_torchvision() -> None:
     for name, dataset in DATASETS.items():
         assert hasattr(datasets, dataset.torchvision_class)
         if name.startswith("emnist_"):
-            theirs = [each for each in datasets.EMNIST.classes_split_dict[name.removeprefix("emnist_")] if each != "N/A"]
+            theirs = [
+                each for each in datasets.EMNIST.classes_split_dict[name.removeprefix("emnist_")] if each != "N/A"
+            ]
             assert [each.lower() for each in dataset.classes] == [each.lower() for each in theirs]
     assert DATASETS["kmnist"].classes == tuple(datasets.KMNIST.classes)

@@ -71,7 +71,7 @@ def test_a_data_module_that_has_only_what_lightning_needs_is_trained_scored_and_
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data.shape=[32,28]", "images [16, 32, 28]"),
+        ("data.shape=[32,28]", "images [192, 32, 28]"),
         ("data.first=1", "from 0 to 2"),
         ("data.first=-1", "from 0 to 2"),
         ("data.scale=2.5", "floating point from 0 to 1, not normalized"),

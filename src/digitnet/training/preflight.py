@@ -13,6 +13,7 @@ from digitnet.checkpoints.checkpoint_format import check_loadable, load_checkpoi
 from digitnet.errors import UsageError, check_argument
 from digitnet.training.build import build_run
 from digitnet.training.callback_checks import check_callbacks
+from digitnet.training.datasets import check_data
 from digitnet.training.resume import (
     completed_epochs,
     load_finished_result,
@@ -44,7 +45,7 @@ def validate_run(config: DictConfig) -> None:
     require_unused_run_dir(config)
     run = build_run(config)
     check_loadable(run.model)
-    run.data.prepare_data()
+    check_data(run.data, run.model)
     _check_trainer(run.trainer, is_sweep)
     check_callbacks(run)
     if last_checkpoint(run_dir).exists():

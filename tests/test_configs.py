@@ -9,6 +9,7 @@ from typing import Any
 
 import hydra
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
@@ -46,15 +47,27 @@ def compose(tmp_path: Path, *overrides: str) -> Components:
     return Components(run.data, run.model, run.trainer)
 
 
+def own_data(choice: str, folder: Path) -> list[str]:
+    """Write a small data set for a choice that reads the user's own, and return the override that names it."""
+    images, labels = np.zeros((60, 28, 28), np.uint8), np.arange(60) % 10
+    np.savez(folder / "own.npz", train_images=images, train_labels=labels)
+    for name in range(10):
+        (folder / "own" / str(name)).mkdir(parents=True)
+    roots = {"data/arrays": "own.npz", "data/folder": "own"}
+    return [f"data.root={folder / roots[choice]}"] if choice in roots else []
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_of_a_config_group_can_be_instantiated(choice: str, tmp_path: Path) -> None:
     group, name = choice.split("/")
+    (run_dir := tmp_path / "run").mkdir()
+    overrides = [f"{group}={name}", *own_data(choice, tmp_path)]
     if choice in UNAVAILABLE:
         with pytest.raises(UsageError, match=UNAVAILABLE[choice]):
-            compose(tmp_path, f"{group}={name}")
+            compose(run_dir, *overrides)
         return
-    components = compose(tmp_path, f"{group}={name}")
-    assert list(tmp_path.iterdir()) == [], "Instantiation must write no files."
+    components = compose(run_dir, *overrides)
+    assert list(run_dir.iterdir()) == [], "Instantiation must write no files."
     assert components.trainer.max_epochs
 
 

@@ -5,8 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from digitnet.checkpoints.pretrained import load as load
+    from digitnet.data import ArrayDataModule as ArrayDataModule
     from digitnet.data import Augmentation as Augmentation
+    from digitnet.data import FolderDataModule as FolderDataModule
+    from digitnet.data import ImageDataModule as ImageDataModule
     from digitnet.data import MNISTDataModule as MNISTDataModule
+    from digitnet.data import PublishedDataModule as PublishedDataModule
     from digitnet.inference.reader import read as read
     from digitnet.models import CNN as CNN
     from digitnet.models import MLP as MLP
@@ -21,13 +25,17 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _EXPORTS = {
+    "ArrayDataModule": "digitnet.data",
     "Augmentation": "digitnet.data",
     "CNN": "digitnet.models",
     "DigitClassifier": "digitnet.models",
     "Distillation": "digitnet.models",
     "EpochLog": "digitnet.training.callbacks",
+    "FolderDataModule": "digitnet.data",
+    "ImageDataModule": "digitnet.data",
     "MLP": "digitnet.models",
     "MNISTDataModule": "digitnet.data",
+    "PublishedDataModule": "digitnet.data",
     "ResNet": "digitnet.models",
     "RunCheckpoint": "digitnet.training.callbacks",
     "load": "digitnet.checkpoints.pretrained",

@@ -16,17 +16,20 @@ def main() -> None:
 
 
 def expand_overrides(overrides: list[str], config_dir: str | None) -> list[str]:
-    """Rename the key `model` to `model_ref`, since Hydra would take `model=cnn` for a choice of the group `model`.
+    """Rename the key `model` to `model_ref`, and add the data set that the model was trained on.
 
-    The value "latest" is replaced by the folder of the run.
+    Hydra would take `model=cnn` for a choice of the group `model`. The value "latest" is replaced by the folder of the
+    run.
     """
     renamed = [re.sub(r"^\+*model=", "model_ref=", override) for override in overrides]
-    return [
-        f"model_ref={expand_latest('latest', 'model')}"
-        if override in ("model_ref=latest", "model_ref='latest'")
-        else override
-        for override in renamed
-    ]
+    references = [override for override in renamed if override.startswith("model_ref=")]
+    if not references:
+        return renamed
+    latest = [each for each in references if each in ("model_ref=latest", "model_ref='latest'")]
+    renamed = [f"model_ref={expand_latest('latest', 'model')}" if each in latest else each for each in renamed]
+    from digitnet.training.datasets import add_recorded_data
+
+    return add_recorded_data(renamed)
 
 
 def validate(config: DictConfig) -> None:

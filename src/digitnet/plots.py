@@ -2,15 +2,24 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+_MAX_LABELLED_BARS = 12
 
-def plot_predictions(images: Tensor, labels: Tensor, probabilities: Tensor, columns: int = 8) -> Figure:
+
+def plot_predictions(
+    images: Tensor,
+    labels: Tensor,
+    probabilities: Tensor,
+    columns: int = 8,
+    class_names: Sequence[str] | None = None,
+) -> Figure:
     """Plot images above bar charts of their predicted probabilities.
 
     The bar of the predicted class is green if the prediction is correct, otherwise red.
@@ -18,12 +27,15 @@ def plot_predictions(images: Tensor, labels: Tensor, probabilities: Tensor, colu
     Args:
         images: Images `[N, 28, 28]`.
         labels: Actual classes `[N]`.
-        probabilities: Predicted probabilities `[N, 10]`.
+        probabilities: Predicted probabilities `[N, C]`.
         columns: Number of images in a row.
+        class_names: Names of the classes; None numbers them from 0.
 
     Returns:
         The figure.
     """
+    num_classes = probabilities.shape[-1]
+    names = list(class_names or map(str, range(num_classes)))
     rows = max(1, -(-len(images) // columns))
     figure = Figure(figsize=(columns * 1.5, rows * 2.6), layout="constrained")
     axes = figure.subplots(2 * rows, columns, squeeze=False)
@@ -34,15 +46,22 @@ def plot_predictions(images: Tensor, labels: Tensor, probabilities: Tensor, colu
         above, below = axes[2 * row, column], axes[2 * row + 1, column]
         predicted = int(values.argmax())
         above.imshow(image.numpy(), cmap="gray_r")
-        above.set_title(f"Predicted {predicted}\nActual {label}", fontsize=8)
-        colors = ["tab:grey"] * 10
+        above.set_title(f"Predicted {names[predicted]}\nActual {names[label]}", fontsize=8, parse_math=False)
+        colors = ["tab:grey"] * num_classes
         colors[predicted] = "tab:green" if predicted == label else "tab:red"
         below.axis("on")
-        below.bar(range(10), values.tolist(), color=colors)
+        below.bar(range(num_classes), values.tolist(), color=colors)
         below.set_xlabel(f"{values.max():.1%}", fontsize=8)
-        below.set(xticks=range(10), yticks=[], ylim=(0, 1))
-        below.tick_params(labelsize=6)
+        below.set(yticks=[], ylim=(0, 1))
+        _label_bars(below, names)
     return figure
+
+
+def _label_bars(axis: Axes, names: Sequence[str]) -> None:
+    """Name the bars of the classes if their names are short and few; a title names the classes that matter."""
+    is_short = len(names) <= _MAX_LABELLED_BARS and max(map(len, names)) <= 2
+    axis.set_xticks(range(len(names)) if is_short else [], list(names) if is_short else [], parse_math=False)
+    axis.tick_params(labelsize=6)
 
 
 class ContactSheetItem(NamedTuple):
@@ -61,15 +80,18 @@ class ContactSheetItem(NamedTuple):
     """The network's input `[28, 28]` for the largest digit; None if the picture has no digit."""
 
     probabilities: Sequence[float] | None
-    """The ten probabilities for the largest digit; None if the picture has no digit."""
+    """The probabilities of the classes for the largest digit; None if the picture has no digit."""
 
 
-def plot_contact_sheet(items: Sequence[ContactSheetItem], columns: int = 3) -> Figure:
+def plot_contact_sheet(
+    items: Sequence[ContactSheetItem], columns: int = 3, class_names: Sequence[str] | None = None
+) -> Figure:
     """Plot pictures, each with the network's input and the predicted probabilities of its largest digit.
 
     Args:
         items: The pictures.
         columns: Number of pictures in a row.
+        class_names: Names of the classes; None numbers them from 0.
 
     Returns:
         The figure.
@@ -88,9 +110,9 @@ def plot_contact_sheet(items: Sequence[ContactSheetItem], columns: int = 3) -> F
         if item.image is not None and item.probabilities is not None:
             input_axis.imshow(item.image, cmap="gray")
             bars.axis("on")
-            bars.bar(range(10), item.probabilities, color="tab:blue")
-            bars.set(xticks=range(10), yticks=[], ylim=(0, 1))
-            bars.tick_params(labelsize=6)
+            bars.bar(range(len(item.probabilities)), item.probabilities, color="tab:blue")
+            bars.set(yticks=[], ylim=(0, 1))
+            _label_bars(bars, class_names or [str(label) for label in range(len(item.probabilities))])
     return figure
 
 
@@ -117,27 +139,34 @@ def plot_curves(history: Sequence[dict[str, float]]) -> Figure:
     return figure
 
 
-def plot_confusion(counts: Tensor) -> Figure:
+def plot_confusion(counts: Tensor, class_names: Sequence[str] | None = None) -> Figure:
     """Plot a confusion matrix.
 
     The shade of an error is its fraction of the actual class. Correct predictions are not shaded, or the errors would
     be too pale to see.
 
     Args:
-        counts: Number of images `[10, 10]` by actual class (row) and predicted class (column).
+        counts: Number of images `[C, C]` by actual class (row) and predicted class (column).
+        class_names: Names of the classes; None numbers them from 0.
 
     Returns:
         The figure.
     """
-    figure = Figure(figsize=(6, 6), layout="constrained")
+    names = list(class_names or map(str, range(len(counts))))
+    side = max(6.0, 0.3 * len(counts))
+    figure = Figure(figsize=(side, side), layout="constrained")
     axis = figure.subplots()
     fractions = (counts / counts.sum(dim=1, keepdim=True).clamp(min=1)).fill_diagonal_(0)
     axis.imshow(fractions.numpy(), cmap="Reds", alpha=0.7)
-    for actual in range(10):
-        for predicted in range(10):
+    fontsize = 8 if len(counts) <= _MAX_LABELLED_BARS else 6
+    for actual in range(len(counts)):
+        for predicted in range(len(counts)):
             if count := int(counts[actual, predicted]):
-                axis.text(predicted, actual, str(count), ha="center", va="center", fontsize=8)
-    axis.set(xlabel="Predicted", ylabel="Actual", xticks=range(10), yticks=range(10))
+                axis.text(predicted, actual, str(count), ha="center", va="center", fontsize=fontsize)
+    axis.set(xlabel="Predicted", ylabel="Actual")
+    slanted: dict[str, Any] = {"rotation": 45, "ha": "right"} if max(map(len, names)) > 2 else {}
+    axis.set_xticks(range(len(names)), names, fontsize=fontsize + 1, parse_math=False, **slanted)
+    axis.set_yticks(range(len(names)), names, fontsize=fontsize + 1, parse_math=False)
     return figure
 
 

@@ -47,7 +47,10 @@ def build_parser() -> argparse_app.CliParser:
         help="save an image of the pictures, the network's inputs and the probabilities",
     )
     parser.add_argument(
-        "--test-samples", type=int, metavar="N", help="predict N random images of the MNIST test set instead of files"
+        "--test-samples",
+        type=int,
+        metavar="N",
+        help="predict N random test images of the data that the model was trained on instead of files",
     )
     argparse_app.add_import_option(parser)
     return parser
@@ -88,11 +91,14 @@ def predict_files(options: Namespace) -> None:
     from digitnet.inference.reader import DigitReader
 
     files = [file for path in options.paths for file in expand_path(path)]
-    outcomes = read_with_progress(DigitReader(options.model), files)
+    reader = DigitReader(options.model)
+    outcomes = read_with_progress(reader, files)
     if len(files) == 1 and isinstance(outcomes[0], UsageError):
         raise outcomes[0]
-    show = output.print_json if options.json else output.print_csv if options.csv else output.print_results
-    show(files, outcomes)
+    if options.csv:
+        output.print_csv(files, outcomes, reader.class_names)
+    else:
+        (output.print_json if options.json else output.print_results)(files, outcomes)
     failed = {file: outcome for file, outcome in zip(files, outcomes, strict=True) if isinstance(outcome, UsageError)}
     for error in failed.values():
         argparse_app.print_error(str(error))
@@ -103,19 +109,27 @@ def predict_files(options: Namespace) -> None:
 
 
 def predict_test_samples(model: str, count: int, contact_sheet: Path | None) -> None:
-    """Print the predicted and the actual classes of random images of the test set."""
+    """Print the predicted and the actual classes of random test images of the data that the model was trained on."""
     import torch
 
-    from digitnet.data import mnist
+    from digitnet.checkpoints.recorded_data import open_recorded_data
     from digitnet.inference import output
     from digitnet.inference.reader import DigitReader
+    from digitnet.models import MNIST_RECORD
 
-    images, labels = mnist.load_mnist("test")
+    reader = DigitReader(model)
+    record = reader.model.dataset or MNIST_RECORD
+    data = open_recorded_data(record)
+    if data is None:
+        raise UsageError(
+            f"--test-samples: the images of {record.name} are not where they were when {model} was trained"
+        )
+    images, labels = data.split("test")
     indices = torch.randperm(len(images))[:count]
-    probabilities = DigitReader(model).probabilities(images[indices])
-    output.print_test_samples(indices, labels[indices], probabilities)
+    probabilities = reader.probabilities(images[indices])
+    output.print_test_samples(indices, labels[indices], probabilities, reader.class_names)
     if contact_sheet:
-        output.save_test_samples(contact_sheet, images[indices], labels[indices], probabilities)
+        output.save_test_samples(contact_sheet, images[indices], labels[indices], probabilities, reader.class_names)
 
 
 if __name__ == "__main__":

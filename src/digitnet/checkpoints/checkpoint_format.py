@@ -14,7 +14,7 @@ from torch import Tensor
 
 from digitnet.checkpoints.migrations import migrate_checkpoint
 from digitnet.errors import UnknownModelError, UsageError
-from digitnet.models import Calibration, DigitClassifier, is_finite
+from digitnet.models import Calibration, DatasetRecord, DigitClassifier, is_finite
 from digitnet.models.registry import find_model, model_name
 
 # The largest checkpoint, and the largest sum of its tensors, in bytes: a hundred times what digitnet's networks need.
@@ -69,7 +69,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         path: A checkpoint that digitnet or Lightning wrote. Checkpoints of earlier versions are translated.
 
     Returns:
-        The content: `state_dict`, `hyper_parameters`, `digitnet_model` and what Lightning needs to resume.
+        The content: `state_dict`, `hyper_parameters`, `digitnet_model`, `digitnet_dataset` (None if it is not known)
+        and what Lightning needs to resume.
 
     Raises:
         UsageError: If the file is missing, damaged, not plain data, not a checkpoint of digitnet, or has weights that
@@ -86,6 +87,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         )
         finite = is_ours and is_finite(checkpoint["state_dict"].values())
         migrated = migrate_checkpoint(checkpoint) if is_ours else {}
+        if migrated.get("digitnet_dataset"):
+            DatasetRecord.from_dict(migrated["digitnet_dataset"])  # raises if it is damaged
     except Exception as error:  # torch raises ten different types, depending on which bytes are damaged
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise UsageError(f"{path}: not an intact checkpoint that digitnet wrote ({reason})") from error
@@ -192,10 +195,13 @@ def load_checkpoint_model(path: Path) -> DigitClassifier:
     if not find_model(name):
         raise UnknownModelError(path, name)
     try:
-        return build_model(name, checkpoint["hyper_parameters"], checkpoint["state_dict"])
+        model = build_model(name, checkpoint["hyper_parameters"], checkpoint["state_dict"])
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"{path}: does not fit the {name} of this version of digitnet ({reason})") from error
+    record = checkpoint["digitnet_dataset"]
+    model.dataset = DatasetRecord.from_dict(record) if record else None
+    return model
 
 
 def check_loadable(model: DigitClassifier) -> None:
@@ -208,7 +214,7 @@ def check_loadable(model: DigitClassifier) -> None:
         UsageError: If its hyper-parameters are not plain data, its class cannot be built from them, or its output has
             another shape.
     """
-    name, num_classes = model_name(type(model)), getattr(model, "num_classes", 10)
+    name = model_name(type(model))
     buffer = io.BytesIO()
     try:
         torch.save((dict(model.hparams), model.state_dict()), buffer)
@@ -223,8 +229,10 @@ def check_loadable(model: DigitClassifier) -> None:
             f"model: {name} could not be loaded from its own checkpoint ({reason}); give it plain values as arguments, "
             "and pass the rest to super().__init__"
         ) from error
-    if shape != [2, num_classes]:
-        raise UsageError(f"model: {name} returns a tensor {shape} for 2 images, but must return [2, {num_classes}]")
+    if shape != [2, model.num_classes]:
+        raise UsageError(
+            f"model: {name} returns a tensor {shape} for 2 images, but must return [2, {model.num_classes}]"
+        )
 
 
 def build_model(

@@ -22,7 +22,15 @@ from digitnet.checkpoints import checkpoint_format
 from digitnet.checkpoints.atomic import atomic_write
 from digitnet.checkpoints.migrations import migrate_hyper_parameters
 from digitnet.errors import UnknownModelError, UsageError
-from digitnet.models import Calibration, DigitClassifier, DigitModule, Ensemble, is_finite
+from digitnet.models import (
+    MNIST_RECORD,
+    Calibration,
+    DatasetRecord,
+    DigitClassifier,
+    DigitModule,
+    Ensemble,
+    is_finite,
+)
 from digitnet.models.registry import find_model, model_name
 
 PRETRAINED_DIR = Path(__file__).parents[1] / "models" / "pretrained"
@@ -118,6 +126,24 @@ def load_ensemble(model: str | Path, tta_shift: int = 0) -> DigitModule:
     return Ensemble(members, tta_shift).eval() if len(members) > 1 or tta_shift else members[0]
 
 
+def load_dataset_record(path: Path) -> DatasetRecord | None:
+    """Return the record of the data set that a model was trained on.
+
+    Args:
+        path: A checkpoint, or a .safetensors file with its card beside it.
+
+    Returns:
+        The record; None if it is not known.
+
+    Raises:
+        UsageError: If the file is damaged.
+    """
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path).dataset
+    content = checkpoint_format.load_checkpoint(path)["digitnet_dataset"]
+    return DatasetRecord.from_dict(content) if content else None
+
+
 def _load_safetensors(path: Path) -> DigitClassifier:
     """Load the model in a file of `save_with_card`; executes no code from the file or its card."""
     try:
@@ -163,6 +189,9 @@ def deserialize(content: bytes, card: dict[str, Any]) -> DigitClassifier:
     model = checkpoint_format.build_model(card["model"], hyper_parameters, state_dict, calibration)
     if not is_finite(model.state_dict().values()):
         raise ValueError("its weights are not finite numbers")
+    # A card of 0.2.0 or earlier has no such entry, and one of a model of unknown data has None.
+    record = card.get("dataset", MNIST_RECORD.public_dict())
+    model.dataset = DatasetRecord.from_dict(record) if record else None
     return model
 
 
@@ -173,7 +202,8 @@ def serialize(model: DigitClassifier) -> bytes:
 
 def model_metadata(model: DigitClassifier) -> dict[str, Any]:
     """Return the entries of a card that `deserialize` needs to build the model."""
-    metadata = {"model": model_name(type(model)), "hyper_parameters": dict(model.hparams)}
+    metadata: dict[str, Any] = {"model": model_name(type(model)), "hyper_parameters": dict(model.hparams)}
+    metadata["dataset"] = model.dataset.public_dict() if model.dataset else None
     if known := model.calibration:
         metadata["calibration"] = {"temperature": known.temperature, "energy": known.energy_threshold}
     return metadata

@@ -74,7 +74,7 @@ def validate_command_line(
             configs.append(_compose_and_check_names(command, job, _pin_output_dir(configs), number))
         if not options.cfg:  # these checks import torch
             for config in configs:
-                _check_classes(config)
+                _check_classes(config, _typed_keys(texts))
                 if not started_by_lightning:  # the process that has started this one has checked its config
                     _validate(config, validate)
         final_overrides = [
@@ -109,6 +109,10 @@ def _loader() -> ConfigLoader:
 
 def _parse(texts: list[str]) -> list[Override]:
     return OverridesParser.create(_loader()).parse_overrides(texts)
+
+
+def _typed_keys(texts: list[str]) -> list[str]:
+    return [str(override.key_or_group) for override in _parse(texts)]
 
 
 def _split_jobs(texts: list[str], multirun: bool) -> list[list[str]]:
@@ -172,7 +176,7 @@ def _pin_output_dir(configs: list[DictConfig]) -> list[str]:
 
 def _compose_and_check_names(command: _Command, texts: list[str], pinned: list[str], number: int) -> DictConfig:
     """Compose the config of one job, and check what can be checked without an import of torch."""
-    from digitnet.cli.override_validation import check_key, check_types, read_parameters
+    from digitnet.cli.override_validation import check_key, check_types, read_parameters, recipe_keys_without_use
 
     overrides = _parse(texts)
     for override in overrides:
@@ -194,19 +198,19 @@ def _compose_and_check_names(command: _Command, texts: list[str], pinned: list[s
         sweep = config.hydra.sweep
         in_sweep = config.hydra.mode == RunMode.MULTIRUN
         config.run_dir = f"{sweep.dir}/{sweep.subdir}" if in_sweep else config.hydra.run.dir
-    check_types(config, read_parameters)
+    check_types(config, read_parameters, skip=recipe_keys_without_use(config, _typed_keys(texts), read_parameters))
     return config
 
 
-def _check_classes(config: DictConfig) -> None:
+def _check_classes(config: DictConfig, typed_keys: list[str]) -> None:
     """Check keys and types once more, against the signatures of the imported classes."""
-    from digitnet.cli.override_validation import check_targets, check_types
+    from digitnet.cli.override_validation import check_targets, check_types, recipe_keys_without_use
 
     if config.get("imports"):
         from digitnet.models.registry import import_modules
 
         import_modules(config.imports)
-    check_types(config)
+    check_types(config, skip=recipe_keys_without_use(config, typed_keys))
     job_config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     check_targets(OmegaConf.to_container(job_config, resolve=True))
 

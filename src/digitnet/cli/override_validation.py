@@ -7,7 +7,7 @@ answered with "did you mean trainer.max_epochs?".
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, get_args
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -19,6 +19,9 @@ from digitnet.cli.type_words import describe_type
 from digitnet.errors import UsageError
 
 ParametersOf = Callable[[DictConfig], dict[str, Any]]
+
+# The keys under `data` that the recipes of the models set. A data module of your own need not accept them.
+_RECIPE_DATA_KEYS = ("batch_size", "val_size", "train_size", "seed", "augmentation")
 
 _HYDRA_KEYWORDS = ("_target_", "_convert_", "_partial_", "_recursive_")
 
@@ -84,13 +87,36 @@ def _suggest_key(key: str, config: DictConfig, groups: Sequence[str]) -> str:
     return did_you_mean(key, [*groups, *_all_keys(config)])
 
 
-def check_types(config: DictConfig, parameters_of: ParametersOf = accepted_parameters) -> None:
+def recipe_keys_without_use(
+    config: DictConfig, typed: Sequence[str], parameters_of: ParametersOf = accepted_parameters
+) -> set[str]:
+    """Return the keys under `data` that the recipes set, and that a data module of your own does not accept.
+
+    Args:
+        config: The composed config.
+        typed: The keys that were typed, which are never returned.
+        parameters_of: Returns the arguments of a node's class.
+
+    Returns:
+        The dotted keys.
+    """
+    accepted = parameters_of(config.data) if "data" in config else {}
+    if not accepted or ANY_NAME in accepted:
+        return set()
+    typed_names = {key.split(".")[1] for key in typed if key.startswith("data.")}
+    return {f"data.{name}" for name in _RECIPE_DATA_KEYS if name not in accepted and name not in typed_names}
+
+
+def check_types(
+    config: DictConfig, parameters_of: ParametersOf = accepted_parameters, skip: Collection[str] = ()
+) -> None:
     """Check every key and value of a config against the signatures of its classes.
 
     Args:
         config: The composed config.
         parameters_of: Returns the arguments of a node's class: `read_parameters` is fast, because it imports nothing;
             `accepted_parameters` imports the class.
+        skip: Dotted keys that are not checked.
 
     Raises:
         UsageError: If a `_target_` does not accept a key, or a value has another type.
@@ -98,6 +124,8 @@ def check_types(config: DictConfig, parameters_of: ParametersOf = accepted_param
     for path, node in _iter_nodes(config):
         known = parameters_of(node)
         for name, value in _to_dict(node).items() if known else ():
+            if f"{path}.{name}" in skip:
+                continue
             key = _origin_key(node, path, name)
             if name not in known and ANY_NAME not in known and name not in _HYDRA_KEYWORDS:
                 raise UsageError(f"{key}: no such key{did_you_mean(key, [f'{path}.{other}' for other in known])}")

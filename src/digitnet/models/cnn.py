@@ -91,7 +91,7 @@ class CNN(DigitClassifier):
             width = hidden
         if dropout:
             self.net.append(nn.Dropout(dropout))
-        self.net.append(nn.Linear(width, 10))
+        self.net.append(nn.Linear(width, self.num_classes))
         self.to(memory_format=torch.channels_last)  # measured: a third less time on a CPU
 
 

@@ -17,7 +17,7 @@ class Distillation:
     teacher becomes part of no checkpoint.
 
     Args:
-        teacher: Trained network in evaluation mode that maps images `[N, 28, 28]` to logits `[N, 10]`.
+        teacher: Trained network in evaluation mode that maps images `[N, 28, 28]` to logits `[N, C]`.
         temperature: Divisor of both networks' logits. A value above 1 gives more weight to the probabilities of the
             wrong digits. Must be above 0.
         alpha: Weight of the distillation loss against that of the labels. From 0 (labels only) to 1 (teacher only).
@@ -40,7 +40,7 @@ class Distillation:
 
         Args:
             loss: Loss against the labels, a scalar.
-            logits: Logits of the student, `[N, 10]`.
+            logits: Logits of the student, `[N, C]`.
             images: The images that the student received.
         """
         if self._device != logits.device:  # once: moving visits every weight, even if it is on the device already

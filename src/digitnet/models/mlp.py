@@ -42,4 +42,4 @@ class MLP(DigitClassifier):
             self.net.extend([nn.Linear(fan_in, fan_out), nn.ReLU()])
             if dropout:
                 self.net.append(nn.Dropout(dropout))
-        self.net.append(nn.Linear((784, *hidden)[-1], 10))
+        self.net.append(nn.Linear((784, *hidden)[-1], self.num_classes))

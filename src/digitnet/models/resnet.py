@@ -50,7 +50,7 @@ class ResNet(DigitClassifier):
         self.net.extend([nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten()])
         if dropout:
             self.net.append(nn.Dropout(dropout))
-        self.net.append(nn.Linear(width * side**2, 10))
+        self.net.append(nn.Linear(width * side**2, self.num_classes))
         self.to(memory_format=torch.channels_last)  # as in the CNN
 
 

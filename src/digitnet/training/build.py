@@ -22,7 +22,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from digitnet.checkpoints.lightning_io import AtomicCheckpointIO
-from digitnet.data import Augmentation, MNISTDataModule
+from digitnet.data import Augmentation
 from digitnet.errors import UsageError, check_argument
 from digitnet.models import DigitClassifier, Distillation
 from digitnet.models.registry import import_modules
@@ -34,6 +34,7 @@ from digitnet.training.callbacks import (
     RunLength,
     TensorBoardReport,
 )
+from digitnet.training.datasets import accepted_data_config, check_teacher, num_classes_argument
 from digitnet.training.processes import cluster_environment
 from digitnet.training.run_dir import metrics_csv
 
@@ -44,7 +45,7 @@ _STOP_CRITERIA = ("min_epochs", "max_epochs", "min_steps", "max_steps", "max_tim
 class Run:
     """The objects of a run."""
 
-    data: MNISTDataModule
+    data: L.LightningDataModule
     """The data module."""
     model: DigitClassifier
     """The model, with its initial weights."""
@@ -71,11 +72,13 @@ def build_run(config: DictConfig, callbacks: Sequence[L.Callback] = ()) -> Run:
     """
     run_dir = Path(config.run_dir)
     import_modules(config.get("imports"))  # of no effect, unless this is a process that a launcher has started
-    data = instantiate(config.data, "data")
+    data = build_data(config.data)
     distillation = instantiate(config.distillation, "distillation") if config.get("distillation") else None
+    if distillation:
+        check_teacher(distillation.teacher, data)
     # The seed is set after the teachers were built, so that they do not change the initial weights of the student.
     L.seed_everything(config.seed, verbose=False)
-    model = _build_model(config.model, distillation)
+    model = _build_model(config.model, distillation, num_classes_argument(config.model, data))
     hparams = collect_hparams(config, model, data)
     epoch_log = EpochLog(metrics_csv(run_dir))
     run_checkpoint = RunCheckpoint(run_dir, epoch_log)
@@ -92,9 +95,27 @@ def build_run(config: DictConfig, callbacks: Sequence[L.Callback] = ()) -> Run:
     return Run(data, model, build_trainer(config.trainer, all_callbacks, config.peer_timeout), epoch_log, hparams)
 
 
-def _build_model(config: DictConfig, distillation: Distillation | None) -> DigitClassifier:
+def build_data(config: DictConfig) -> L.LightningDataModule:
+    """Build the data module.
+
+    Args:
+        config: The `data` node of a config. Keys that the class does not accept are left out.
+
+    Returns:
+        The data module; no data was read yet.
+
+    Raises:
+        UsageError: If the class refuses its arguments, or is not a LightningDataModule.
+    """
+    data = instantiate(accepted_data_config(config), "data")
+    if not isinstance(data, L.LightningDataModule):
+        raise UsageError(f"data._target_={config._target_}: must be a subclass of lightning.LightningDataModule")
+    return data
+
+
+def _build_model(config: DictConfig, distillation: Distillation | None, classes: dict[str, int]) -> DigitClassifier:
     """Build the model. Hydra would convert a dataclass among the arguments to a config, so it is passed afterwards."""
-    model = instantiate(config, "model", _partial_=distillation is not None)
+    model = instantiate(config, "model", _partial_=distillation is not None, **classes)
     if distillation is not None:
         try:
             model = model(distillation=distillation)
@@ -196,7 +217,7 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback], peer_timeout:
     return trainer
 
 
-def instantiate(config: DictConfig, name: str, **kwargs: Any) -> Any:
+def instantiate(config: DictConfig | dict[str, Any], name: str, **kwargs: Any) -> Any:
     """Call the class or function that a config node names as its `_target_`.
 
     Args:
@@ -267,7 +288,7 @@ def stop_criteria(config: DictConfig) -> dict[str, Any]:
     return {name: trainer.get(name) for name in _STOP_CRITERIA}
 
 
-def collect_hparams(config: DictConfig, model: DigitClassifier, data: MNISTDataModule) -> dict[str, Any]:
+def collect_hparams(config: DictConfig, model: DigitClassifier, data: L.LightningDataModule) -> dict[str, Any]:
     """Return the settings by which TensorBoard's HPARAMS tab compares runs.
 
     Args:
@@ -282,5 +303,6 @@ def collect_hparams(config: DictConfig, model: DigitClassifier, data: MNISTDataM
     components = {
         name: OmegaConf.to_container(config[name]) for name in ("weight_averaging", "distillation") if config.get(name)
     }
-    augmentation = vars(data.augmentation or Augmentation())
-    return run | dict(model.hparams) | {"batch_size": data.batch_size, "augmentation": augmentation} | components
+    batch_size = getattr(data, "batch_size", None)  # a data module of your own need not have one
+    augmentation = vars(getattr(data, "augmentation", None) or Augmentation())
+    return run | dict(model.hparams) | {"batch_size": batch_size, "augmentation": augmentation} | components

@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import DeviceStatsMonitor
 
 from digitnet.errors import UsageError, check_argument
 from digitnet.training.build import Run
+from digitnet.training.datasets import has_validation_data
 
 _OWN_PACKAGES = ("digitnet.", "lightning.")
 
@@ -33,7 +34,7 @@ def check_callbacks(run: Run) -> None:
 
 def _check_monitor(monitor: str, run: Run) -> None:
     """Refuse a metric that does not exist; a network or a callback of the user may log others."""
-    stages = ("train", "val") if run.data.val_size else ("train",)
+    stages = ("train", "val") if has_validation_data(run.data) else ("train",)
     known = [f"{stage}/{metric}" for stage in stages for metric in ("loss", "acc")]
     parts = [run.model, *run.trainer.callbacks]  # type: ignore[attr-defined]
     has_own_parts = not all(type(part).__module__.startswith(_OWN_PACKAGES) for part in parts)

@@ -18,7 +18,6 @@ from rich.table import Table
 
 from digitnet.checkpoints.atomic import atomic_write, remove_partial_files
 from digitnet.checkpoints.checkpoint_format import load_checkpoint
-from digitnet.data import MNISTDataModule
 from digitnet.distributed import is_main_process
 from digitnet.environment import environment_info
 from digitnet.errors import RunError
@@ -27,6 +26,7 @@ from digitnet.signals import ShutdownRequested, defer_signals
 from digitnet.training.build import Run, build_run, logger_nodes
 from digitnet.training.callbacks.logger_report import log_final_metrics
 from digitnet.training.callbacks.tensorboard import log_errors, log_hparams
+from digitnet.training.datasets import collect_images, has_test_data, has_validation_data
 from digitnet.training.processes import run_together
 from digitnet.training.resume import load_finished_result
 from digitnet.training.run_dir import RunResult, best_checkpoint, last_checkpoint, lock_run_dir, metrics_json, to_json
@@ -72,7 +72,7 @@ def _train_and_test(config: DictConfig, test: bool, callbacks: Sequence[L.Callba
         _fit(run, checkpoint, run_dir)
         _load_best_epoch(run, run_dir)
         result = _collect_result(run, config.seed)
-        if test:
+        if test and has_test_data(run.data):
             result |= score_test_set(run.trainer, run.model, run.data)
     if run.trainer.is_global_zero:
         _write_results(run, run_dir, result)
@@ -114,6 +114,7 @@ def _collect_result(run: Run, seed: int) -> RunResult:
     best = run.epoch_log.best_epoch
     return {
         "model": type(run.model).__name__,
+        "data": run.model.dataset.name if run.model.dataset else None,
         "epoch": best["epoch"] + 1,
         "steps": run.trainer.global_step,
         **{name: best[name] for name in FINAL_METRICS if name in best},
@@ -123,7 +124,7 @@ def _collect_result(run: Run, seed: int) -> RunResult:
     }
 
 
-def score_test_set(trainer: L.Trainer, model: DigitModule, data: MNISTDataModule) -> dict[str, Any]:
+def score_test_set(trainer: L.Trainer, model: DigitModule, data: L.LightningDataModule) -> dict[str, Any]:
     """Score a model on the test images.
 
     Args:
@@ -132,7 +133,7 @@ def score_test_set(trainer: L.Trainer, model: DigitModule, data: MNISTDataModule
         data: The data module.
 
     Returns:
-        `test/loss`, `test/acc`, `test/acc/0` to `test/acc/9`, and `test/seconds`. Accuracies are fractions.
+        `test/loss`, `test/acc`, `test/acc/CLASS` for each class, and `test/seconds`. Accuracies are fractions.
 
     Raises:
         RunError: If the loss is not finite.
@@ -151,8 +152,8 @@ def _write_results(run: Run, run_dir: Path, result: RunResult) -> None:
     atomic_write(metrics_json(run_dir), to_json(result | environment_info()).encode())
     log_hparams(run.trainer, run.hparams, result)
     log_final_metrics(run.trainer, result)
-    if run.data.val_size:
-        log_errors(run.trainer, run.model, *run.data.split("val"))
+    if has_validation_data(run.data):
+        log_errors(run.trainer, run.model, *collect_images(run.data, "val"))
     for logger in run.trainer.loggers:
         logger.finalize("success")
     shown = {name: result[name] for name in (*FINAL_METRICS, "train/seconds", "parameters") if name in result}

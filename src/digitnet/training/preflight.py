@@ -14,6 +14,7 @@ from digitnet.distributed import is_main_process
 from digitnet.errors import UsageError, check_argument
 from digitnet.training.build import build_run
 from digitnet.training.callback_checks import check_callbacks
+from digitnet.training.datasets import check_data
 from digitnet.training.processes import require_matching_processes
 from digitnet.training.resume import (
     completed_epochs,
@@ -46,7 +47,7 @@ def validate_run(config: DictConfig) -> None:
     require_unused_run_dir(config)
     run = build_run(config)
     check_loadable(run.model)
-    run.data.prepare_data()
+    check_data(run.data, run.model)
     _check_trainer(run.trainer, is_sweep)
     check_callbacks(run)
     if last_checkpoint(run_dir).exists():

@@ -15,7 +15,7 @@ from digitnet.checkpoints.checkpoint_format import load_checkpoint
 from digitnet.checkpoints.latest import expand_latest
 from digitnet.checkpoints.migrations import is_of_0_1_0, migrate_config, migrate_override
 from digitnet.errors import UsageError, check_argument
-from digitnet.models import DigitClassifier
+from digitnet.models import DigitClassifier, DigitModule
 from digitnet.models.registry import find_model, model_name
 from digitnet.training.build import stop_criteria
 from digitnet.training.run_dir import RunResult, last_checkpoint, metrics_json
@@ -196,9 +196,11 @@ def require_matching_checkpoint(
     """
     if not {"loops", "callbacks", "optimizer_states"} <= set(checkpoint):
         raise UsageError(f"{last_checkpoint(run_dir)}: holds a model but no state of a run that could be resumed")
-    saved = checkpoint["digitnet_model"], checkpoint["hyper_parameters"], "current_model_state" in checkpoint
+    # Checkpoints of 0.2.0 and earlier do not store the number of classes, which was always 10.
+    default = {"num_classes": DigitModule.num_classes}
+    saved = checkpoint["digitnet_model"], default | checkpoint["hyper_parameters"], "current_model_state" in checkpoint
     name = model_name(type(model)) if find_model(saved[0]) is not type(model) else saved[0]
-    configured = name, dict(model.hparams), weight_averaging
+    configured = name, default | dict(model.hparams), weight_averaging
     check_argument(saved == configured, "resume", run_dir, f"a run of {configured}, but its checkpoint is of {saved}")
 
 

@@ -58,16 +58,16 @@ def render_html(results: Mapping[str, ReadResult]) -> str:
     return f'<figure>{"".join(images)}</figure><div class="models">{"".join(sections)}</div>'
 
 
-def _render_model(name: str, result: ReadResult, largest: int) -> str:
+def _render_model(title: str, result: ReadResult, largest: int) -> str:
     """Render the digits that one model has read, with bars of the probabilities for the digit at index `largest`."""
     all_confident = all(digit.is_confident for digit in result.digits)
-    text = result.text + ("" if all_confident else " not sure") or "no digit"
-    probabilities = result.digits[largest].probabilities if result.digits else (0.0,) * 10
+    text = html.escape(result.text) + ("" if all_confident else " not sure") or "no digit"
+    probabilities = result.digits[largest].probabilities if result.digits else (0.0,) * len(result.class_names)
     bars = [
-        f'<div>{label}<i><b style="width: {probability:.1%}"></b></i><span>{probability:.1%}</span></div>'
-        for label, probability in enumerate(probabilities)
+        f'<div>{html.escape(name)}<i><b style="width: {probability:.1%}"></b></i><span>{probability:.1%}</span></div>'
+        for name, probability in zip(result.class_names, probabilities, strict=True)
     ]
-    return f"<section><h2>{html.escape(name)} <output>{text}</output></h2>{''.join(bars)}</section>"
+    return f"<section><h2>{html.escape(title)} <output>{text}</output></h2>{''.join(bars)}</section>"
 
 
 def _to_data_url(image: NDArray[np.uint8]) -> str:

@@ -59,7 +59,7 @@ def serve(port: int, model: str | None = None) -> None:
     # must be chosen first.
     with gr.Blocks(title="digitnet", analytics_enabled=False) as page:
         gr.HTML(
-            render_html({name: ReadResult(()) for name in readers}),
+            render_html({name: ReadResult((), reader.class_names) for name, reader in readers.items()}),
             html_template=read_asset("page.html"),
             css_template=read_asset("page.css"),
             js_on_load=read_asset("page.js"),

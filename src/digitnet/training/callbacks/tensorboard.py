@@ -55,7 +55,7 @@ class TensorBoardReport(L.Callback):
         writer.add_custom_scalars(_SCALAR_LAYOUT)
         images, _ = next(iter(trainer.train_dataloader))  # type: ignore[arg-type]
         pixels = images[:_IMAGES_SHOWN].float() / (255 if images.dtype == torch.uint8 else 1)
-        writer.add_image("train/images", make_grid(pixels.unsqueeze(1)))
+        writer.add_image("train/images", make_grid(pixels.reshape(-1, 1, 28, 28)))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -142,10 +142,10 @@ def log_errors(trainer: L.Trainer, model: DigitModule, images: Tensor, labels: T
     batches = torch.split(images, _IMAGES_PER_BATCH)
     logits = torch.cat([model(batch.to(model.device)).cpu() for batch in batches])
     images, labels, predicted = images.cpu(), labels.cpu(), logits.argmax(dim=1)
-    confusion = multiclass_confusion_matrix(predicted, labels, num_classes=10, validate_args=False)
-    writer.add_figure("val/confusion", plot_confusion(confusion), trainer.global_step)
+    confusion = multiclass_confusion_matrix(predicted, labels, num_classes=model.num_classes, validate_args=False)
+    writer.add_figure("val/confusion", plot_confusion(confusion, model.class_names), trainer.global_step)
     losses = F.cross_entropy(logits, labels, reduction="none").masked_fill(predicted == labels, 0)
     misclassified = int((predicted != labels).sum())
     worst = losses.argsort(descending=True)[: min(_ERRORS_SHOWN, misclassified)]
-    plot = plot_predictions(images[worst], labels[worst], logits[worst].softmax(dim=1))
+    plot = plot_predictions(images[worst], labels[worst], logits[worst].softmax(dim=1), class_names=model.class_names)
     writer.add_figure("val/mistakes", plot, trainer.global_step)

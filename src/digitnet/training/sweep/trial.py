@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from digitnet.errors import DivergenceError, RunError, UsageError, check_argument
 from digitnet.signals import defer_signals
 from digitnet.training.build import build_run
+from digitnet.training.datasets import has_validation_data
 from digitnet.training.preflight import validate_run
 from digitnet.training.run_dir import RunResult
 from digitnet.training.sweep.pruning import Pruning
@@ -43,7 +44,7 @@ def validate_trial(config: DictConfig) -> None:
     validate_run(config)
     run = build_run(config)
     check_argument(run.trainer.world_size == 1, "trainer.devices", run.trainer.world_size, "1: one process a trial")
-    check_argument(run.data.val_size > 0, "data.val_size", 0, "above 0: a sweep compares validation accuracies")
+    check_argument(has_validation_data(run.data), "data.val_size", 0, "above 0: a sweep compares validation accuracies")
     limit = run.trainer.limit_val_batches
     check_argument(limit != 0, "trainer.limit_val_batches", limit, "above 0: a sweep compares validation accuracies")
 

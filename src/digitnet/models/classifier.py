@@ -136,7 +136,7 @@ class DigitClassifier(DigitModule):
         del self.epoch_metrics["train"]  # only a checkpoint of an unfinished epoch stores metrics
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the name of the class, the data set, and the metrics of an unfinished epoch, of several processes a list."""
+        """Store the name of the class, the data set, and the metrics of an unfinished epoch (a list, by process)."""
         checkpoint["digitnet_model"] = model_name(type(self))
         checkpoint["digitnet_dataset"] = self.dataset.to_dict() if self.dataset else None
         if "train" in self.epoch_metrics:

@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train check format lint types layers docs test slow fault bench
+.PHONY: help train check format lint types layers docs test slow fault slurm bench
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -33,5 +33,8 @@ slow:  ## run the tests that train for real
 fault:  ## run the fault tests at full size, a quarter of an hour; writes tests/faults/REPORT.md
 	python -m pytest -m "fault or not fault" tests/faults --fault-report tests/faults/REPORT.md
 
-bench:  ## run the benchmarks, an hour; see benchmarks/README.md for the two that it leaves out
+slurm:  ## run the tests that need SLURM, a quarter of an hour; as root, with slurm-wlm and munge installed
+	python -m pytest -m slurm -n 0
+
+bench:  ## run the benchmarks, an hour; see benchmarks/README.md for those that it leaves out
 	for name in trainer_overhead startup evaluation guard_overhead scaling image_throughput export sweep; do python benchmarks/$$name.py || exit 1; done

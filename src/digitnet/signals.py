@@ -5,13 +5,22 @@ terminated (#19916) and with 1 when it is interrupted, and may stop in the middl
 weights are swapped in.
 """
 
+import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 # Users of SLURM ask for SIGUSR1 before the time limit of a job. Windows does not have it.
-_SIGNALS = [signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+SIGNALS = [signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+"""The signals that ask a command to end."""
+
+REPEAT_SECONDS = 2.0
+"""A second signal ends the process at once if it comes later than this after the first.
+
+One event may send several signals: Ctrl-C reaches a launcher and its processes, and the launcher then signals them too.
+"""
 
 
 class ShutdownRequested(SystemExit):
@@ -32,7 +41,9 @@ class SignalState:
     """The signal that was received, if any, and whether it is handled now or later."""
 
     pending: int | None = None
-    """Number of the first signal. Later ones are ignored: pressing Ctrl-C twice must not interrupt the saving."""
+    """Number of the first signal."""
+    received: float = 0.0
+    """Time of the first signal, by `time.monotonic`."""
     deferred: bool = False
     """Whether a `defer_signals` block is active."""
 
@@ -50,11 +61,13 @@ def raise_if_pending() -> None:
 
 
 def on_signal(signal_number: int, frame: FrameType | None = None) -> None:
-    """Record the first signal, and raise ShutdownRequested unless signals are deferred."""
+    """Record the first signal, and raise ShutdownRequested unless signals are deferred; end at once on a later one."""
     if SignalState.pending is None:
-        SignalState.pending = signal_number
+        SignalState.pending, SignalState.received = signal_number, time.monotonic()
         if not SignalState.deferred:
             raise ShutdownRequested(signal_number)
+    elif time.monotonic() - SignalState.received > REPEAT_SECONDS:
+        os._exit(128 + signal_number)  # every file is replaced whole, so none is torn
 
 
 def reinstall_handlers() -> None:
@@ -73,9 +86,9 @@ def install_handlers() -> Iterator[None]:
     Yields:
         Nothing.
     """
-    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
     SignalState.pending, SignalState.deferred = None, False
-    for number in _SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, on_signal)
     try:
         yield

@@ -94,6 +94,14 @@ def test_time_and_memory_are_measured_for_each_batch_size_and_data_size(tmp_path
 
 
 @pytest.mark.slow
+def test_a_run_is_measured_with_each_launcher(tmp_path: Path) -> None:
+    result = run_benchmark("launchers.py", tmp_path / "out.json", "--train-size", 2048)
+    for costs in result["costs"].values():
+        assert {"1_process", "2_processes_lightning", "2_processes_torchrun"} <= costs.keys()
+        assert all(0 < cost["epoch_seconds"] < cost["command_seconds"] for cost in costs.values())
+
+
+@pytest.mark.slow
 def test_keras_is_timed_in_a_process_of_another_interpreter(tmp_path: Path) -> None:
     """The tests do not require Keras: a script that only prints a number replaces its interpreter."""
     python = tmp_path / "python"

@@ -125,6 +125,16 @@ def check(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             check_script(script, arguments, monkeypatch)
         case ["uv", "pip", "install", *arguments] | ["pip" | "keras/bin/pip", "install", *arguments]:
             check_pip(arguments)
+        case ["sbatch", script, *arguments] if script.startswith("examples/slurm/"):
+            assert (ROOT / script).is_file()
+            check_digitnet("train", arguments, monkeypatch)
+        case ["srun", *options, "-m", "digitnet.train"] | ["torchrun", *options, "-m", "digitnet.train"]:
+            assert all(option == "python" or option.startswith("--n") for option in options)
+        case ["srun" | "torchrun", *_] if "digitnet.train" in command:
+            end = command.index("digitnet.train") + 1
+            check(command[:end], monkeypatch)
+            arguments = [word for word in command[end:] if not word.startswith("resume=")]
+            check_digitnet("train", arguments, monkeypatch)
         case ["make", *arguments]:
             check_make(arguments)
         case ["tensorboard", "--logdir", _] | ["optuna-dashboard", _] | ["pre-commit", "install"]:

@@ -10,10 +10,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from digitnet import (
@@ -150,11 +151,19 @@ NO_ERROR_PLOTS = FaultInjection(
 )  # The plots take half the time of a trial.
 
 
-def _run_in_child(command: str, arguments: Sequence[str], folder: Path, faults: Sequence[FaultInjection]) -> None:
+def _run_in_child(
+    command: str,
+    arguments: Sequence[str],
+    folder: Path,
+    faults: Sequence[FaultInjection],
+    environment: Mapping[str, str],
+    suffix: str,
+) -> None:
     """In the child process, run the command as if it had been typed in `folder`, with its output in files there."""
     os.chdir(folder)
+    os.environ.update(environment)
     for name, stream in (("out", sys.stdout), ("err", sys.stderr)):
-        os.dup2(os.open(folder / f".{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
+        os.dup2(os.open(folder / f".{name}{suffix}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
     for fault in faults:
         fault.install()
     sys.argv[1:] = arguments
@@ -170,9 +179,20 @@ class ForkServer:
         # Start the server now: it imports the package `tests` from the folder that it is started in.
         forkserver.ensure_running()
 
-    def start(self, command: str, *arguments: str, folder: Path, faults: Sequence[FaultInjection] = ()) -> Any:
-        """Start a command and return its process."""
-        process = self.context.Process(target=_run_in_child, args=(command, arguments, folder, faults))
+    def start(
+        self,
+        command: str,
+        *arguments: str,
+        folder: Path,
+        faults: Sequence[FaultInjection] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
+        suffix: str = "",
+    ) -> Any:
+        """Start a command and return its process, which writes its output to .out and .err with a suffix."""
+        variables = dict(environment)
+        process = self.context.Process(
+            target=_run_in_child, args=(command, arguments, folder, faults, variables, suffix)
+        )
         process.start()
         return process
 

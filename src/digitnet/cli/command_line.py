@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from digitnet.cli.hydra_internals import parse_command_line, split_sweep
-from digitnet.distributed import is_main_process
+from digitnet.distributed import common_time, current_process
 from digitnet.errors import ArgumentError, UsageError
 
 Validator = Callable[[DictConfig], None]
@@ -45,32 +45,45 @@ def validate_command_line(
         UsageError: If a key, a type or a value is wrong.
         hydra.errors.HydraException: If Hydra refuses the command line.
     """
-    options = parse_command_line(arguments)
-    if options.help or options.hydra_help or options.info or options.shell_completion:
+    options, process = parse_command_line(arguments), current_process()
+    shows_only = options.help or options.hydra_help or options.info or options.shell_completion
+    if (shows_only or options.cfg) and process.rank > 0:
+        raise SystemExit(0)  # the first process shows it
+    if shows_only:
         return arguments, []
+    if options.multirun and process.world_size > 1:
+        raise UsageError(
+            f"-m: {process.launcher} has started {process.world_size} processes, but a sweep runs its jobs in one; "
+            "start it without a launcher, or start one run for each job, as examples/slurm/seeds.sbatch does"
+        )
     flags = [argument for argument in arguments if argument not in options.overrides]
     hydra_overrides = _hydra_overrides(options.config_dir, options.multirun)
     config_name = options.config_name or config_name
     with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
+        if process.started_externally and process.world_size > 1:
+            # The clocks of the processes differ, but their run folder must not.
+            OmegaConf.register_new_resolver("now", common_time, use_cache=True, replace=True)
         command = _Command(config_name, list(_loader().list_groups("")), hydra_overrides)
         texts = [quote_path(text) for text in options.overrides]
         if expand_overrides:
             texts = [quote_path(text) for text in expand_overrides(texts, options.config_dir)]
         texts = _rewrite(command, texts, options.multirun)
         configs: list[DictConfig] = []
+        started_by_lightning = process.launcher == "lightning" and process.rank > 0
         for number, job in enumerate(_split_jobs(texts, options.multirun)):
             configs.append(_compose_and_check_names(command, job, _pin_output_dir(configs), number))
         if not options.cfg:  # these checks import torch
             for config in configs:
                 _check_classes(config, _typed_keys(texts))
-                if is_main_process():
+                if not started_by_lightning:  # the process that has started this one has checked its config
                     _validate(config, validate)
         final_overrides = [
             text if _is_structural(override, command.groups) else f"++{text}"
             for text, override in zip(texts, _parse(texts), strict=True)
         ]
-    starts_jobs = is_main_process() and not options.cfg
-    return flags + final_overrides + _pin_output_dir(configs), configs if starts_jobs else []
+    record = ["hydra.output_subdir=null"] if process.rank > 0 else []  # the first process writes .hydra
+    starts_jobs = not started_by_lightning and not options.cfg
+    return flags + final_overrides + _pin_output_dir(configs) + record, configs if starts_jobs else []
 
 
 @dataclass(frozen=True)

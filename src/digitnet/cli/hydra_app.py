@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from digitnet.cli.argparse_app import print_error, version_line
 from digitnet.cli.command_line import ExpandOverrides, Validator, validate_command_line, with_config_key
 from digitnet.cli.matplotlib_guard import prepare_matplotlib
+from digitnet.distributed import reports_usage_errors
 from digitnet.errors import ArgumentError, RunError, UnknownModelError, UsageError
 from digitnet.signals import install_handlers
 
@@ -70,10 +71,11 @@ def run_hydra_app(
             raise
         failures = failures or [("", error)]
     finally:  # also after a signal
-        _print_failures(failures, show_traceback)
+        is_usage_error = bool(failures) and isinstance(failures[0][1], USAGE_ERRORS) and not failures[0][0]
+        if not is_usage_error or reports_usage_errors():
+            _print_failures(failures, show_traceback)
     if failures:
-        job_name, first_failure = failures[0]
-        sys.exit(2 if isinstance(first_failure, USAGE_ERRORS) and not job_name else 1)
+        sys.exit(2 if is_usage_error else 1)
 
 
 def call_hydra(config_name: str, job: Callable[..., Any]) -> None:

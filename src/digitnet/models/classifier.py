@@ -13,7 +13,7 @@ from digitnet.errors import check_argument
 from digitnet.models.calibration import Calibration
 from digitnet.models.dataset_record import describe_datamodule
 from digitnet.models.distillation import Distillation
-from digitnet.models.metrics import EpochMetrics
+from digitnet.models.metrics import EpochMetrics, gather
 from digitnet.models.module import Batch, DigitModule
 from digitnet.models.registry import model_name, register
 
@@ -91,7 +91,7 @@ class DigitClassifier(DigitModule):
         self.total_steps = math.inf
         self.distillation = distillation
         self.calibration = calibration
-        self._resumed_metrics: dict[str, Any] | None = None
+        self._resumed_metrics: list[dict[str, Any]] | None = None
 
     def compute_logits(self, pixels: Tensor) -> Tensor:
         """Return the logits `[N, C]` of normalized pixels `[N, 1, 28, 28]`."""
@@ -119,8 +119,11 @@ class DigitClassifier(DigitModule):
         check_argument(not endless, "max_epochs", -1, "above 0, or max_steps must be: the schedule needs an end")
         if self._resumed_metrics:  # of an unfinished epoch, whose start Lightning does not repeat
             self.epoch_metrics["train"] = EpochMetrics()
-            if self.trainer.is_global_zero:  # the checkpoint holds the metrics of the first process
-                self.epoch_metrics["train"].load_state_dict(self._resumed_metrics, self.device)
+            rank, saved = self.trainer.global_rank, self._resumed_metrics
+            # Each process continues with its own metrics; if their number has changed, the first one takes all.
+            mine = saved[rank : rank + 1] if len(saved) == self.trainer.world_size else saved if rank == 0 else []
+            for state in mine:
+                self.epoch_metrics["train"].load_state_dict(state, self.device)
             self._resumed_metrics = None
 
     def on_train_epoch_start(self) -> None:
@@ -133,15 +136,17 @@ class DigitClassifier(DigitModule):
         del self.epoch_metrics["train"]  # only a checkpoint of an unfinished epoch stores metrics
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the name of the class, the data set, and the metrics of an unfinished epoch."""
+        """Store the name of the class, the data set, and the metrics of an unfinished epoch (a list, by process)."""
         checkpoint["digitnet_model"] = model_name(type(self))
         checkpoint["digitnet_dataset"] = self.dataset.to_dict() if self.dataset else None
         if "train" in self.epoch_metrics:
-            checkpoint["epoch_metrics"] = self.epoch_metrics["train"].state_dict()
+            state = self.epoch_metrics["train"].state_dict()
+            checkpoint["epoch_metrics"] = gather(state) if self.trainer.world_size > 1 else state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the metrics of an unfinished epoch until training starts."""
-        self._resumed_metrics = checkpoint.get("epoch_metrics")
+        saved = checkpoint.get("epoch_metrics")
+        self._resumed_metrics = [saved] if isinstance(saved, dict) else saved
 
     def has_diverged(self) -> bool:
         """Return whether a weight or, within an epoch, the loss of a batch is not finite; synchronizes the device."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 
 class EpochMetrics:
@@ -42,7 +42,7 @@ class EpochMetrics:
         return {name: buffer.cpu() for name, buffer in buffers.items()} | {"sizes": list(map(len, self.labels))}
 
     def load_state_dict(self, state_dict: dict[str, Any], device: torch.device) -> None:
-        """Restore the batches of an unfinished epoch.
+        """Add the batches of an unfinished epoch.
 
         Args:
             state_dict: What `state_dict` returned.
@@ -50,7 +50,9 @@ class EpochMetrics:
         """
         losses, logits, labels = (state_dict[name].to(device) for name in ("losses", "logits", "labels"))
         sizes = state_dict["sizes"]
-        self.losses, self.logits, self.labels = [*losses], [*logits.split(sizes)], [*labels.split(sizes)]
+        self.losses += losses.unbind()
+        self.logits += logits.split(sizes)
+        self.labels += labels.split(sizes)
 
     def totals(self) -> Tensor:
         """Return the summed loss, the number of correct predictions and the number of images, `[3]`, on the device."""
@@ -65,3 +67,14 @@ class EpochMetrics:
         labels, logits = torch.cat(self.labels), torch.cat(self.logits)
         correct, num_classes = labels[logits.argmax(dim=1) == labels], logits.shape[1]
         return torch.stack([correct.bincount(minlength=num_classes), labels.bincount(minlength=num_classes)])
+
+
+def gather(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the state of every process, by rank. All processes must call this.
+
+    Args:
+        state: The state of this process, as plain data on the CPU.
+    """
+    states: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(states, state)
+    return states

@@ -1,12 +1,14 @@
 """Builds the objects of a run from a composed config: data module, model, callbacks and Trainer."""
 
 import logging
+import math
 import os
 import re
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,14 @@ import lightning as L
 import torch.nn
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
-from lightning.fabric.plugins import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import LambdaCallback, ProgressBar, TQDMProgressBar
+from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from digitnet.checkpoints.lightning_io import AtomicCheckpointIO
 from digitnet.data import Augmentation
-from digitnet.errors import UsageError
+from digitnet.errors import UsageError, check_argument
 from digitnet.models import DigitClassifier, Distillation
 from digitnet.models.registry import import_modules
 from digitnet.training.callbacks import (
@@ -34,6 +35,7 @@ from digitnet.training.callbacks import (
     TensorBoardReport,
 )
 from digitnet.training.datasets import accepted_data_config, check_teacher, num_classes_argument
+from digitnet.training.processes import cluster_environment
 from digitnet.training.run_dir import metrics_csv
 
 _STOP_CRITERIA = ("min_epochs", "max_epochs", "min_steps", "max_steps", "max_time", "callbacks")
@@ -90,7 +92,7 @@ def build_run(config: DictConfig, callbacks: Sequence[L.Callback] = ()) -> Run:
         *_optional_callbacks(config, hparams),
         *callbacks,
     ]
-    return Run(data, model, build_trainer(config.trainer, all_callbacks), epoch_log, hparams)
+    return Run(data, model, build_trainer(config.trainer, all_callbacks, config.peer_timeout), epoch_log, hparams)
 
 
 def build_data(config: DictConfig) -> L.LightningDataModule:
@@ -158,12 +160,14 @@ def _compile_network(trainer: L.Trainer, model: L.LightningModule) -> None:
     model.net.compile()
 
 
-def build_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
+def build_trainer(config: DictConfig, callbacks: list[L.Callback], peer_timeout: float = 300) -> L.Trainer:
     """Build a Trainer.
 
     Args:
         config: The `trainer` node of a config.
         callbacks: Callbacks to add to those of the config.
+        peer_timeout: Seconds that the processes of a run wait for each other, at the start and in each exchange. A
+            strategy that the config builds itself keeps its own timeout.
 
     Returns:
         The Trainer, which writes its checkpoints through `AtomicCheckpointIO`.
@@ -171,6 +175,7 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
     Raises:
         UsageError: If Lightning refuses the arguments.
     """
+    check_argument(0 < peer_timeout < math.inf, "peer_timeout", peer_timeout, "above 0 seconds")
     silence_lightning()
     # Lightning sets this variable for programs that fork. It makes torch look for a GPU driver on the disk in each
     # optimizer step.
@@ -187,8 +192,8 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
         "callbacks": [*callbacks, *progress_bars, *configured],
         "plugins": [
             AtomicCheckpointIO(),
-            *_cluster_environment(partial.keywords),
             *_as_list(partial.keywords.get("plugins")),
+            *cluster_environment(_as_list(partial.keywords.get("plugins")), partial.keywords.get("strategy")),
         ],
         "enable_progress_bar": show_progress,
         "enable_model_summary": False,  # run_experiment prints it; as a callback it would cost time in each step
@@ -199,7 +204,6 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
         kwargs["default_root_dir"] = Path(partial.keywords.get("default_root_dir") or ".") / "lightning"
     try:
         trainer: L.Trainer = partial(**kwargs)
-        return trainer
     except Exception as error:  # Lightning raises several types
         if "No supported gpu backend" in str(error) or "accelerator is not available" in str(error):
             name = partial.keywords.get("accelerator", "gpu")
@@ -208,18 +212,9 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
                 f"trainer.accelerator={name}: this machine has no {hardware}; use trainer.accelerator=cpu"
             ) from error
         raise UsageError(f"trainer: {error}") from error
-
-
-def _cluster_environment(keywords: dict[str, Any]) -> list[ClusterEnvironment]:
-    """Turn off Lightning's requeueing of SLURM jobs, which saves a checkpoint of its own and exits with status 0.
-
-    Nothing is added to a torchrun inside a SLURM job, nor to a cluster environment that the config brings.
-    """
-    is_slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
-    configured = [*_as_list(keywords.get("plugins")), getattr(keywords.get("strategy"), "cluster_environment", None)]
-    if not is_slurm or any(isinstance(plugin, ClusterEnvironment) for plugin in configured):
-        return []
-    return [SLURMEnvironment(auto_requeue=False)]
+    if isinstance(trainer.strategy, DDPStrategy) and isinstance(partial.keywords.get("strategy", "auto"), str):
+        trainer.strategy._timeout = timedelta(seconds=peer_timeout)
+    return trainer
 
 
 def instantiate(config: DictConfig | dict[str, Any], name: str, **kwargs: Any) -> Any:
@@ -265,7 +260,8 @@ def _as_list(value: Any) -> list[Any]:
 
 def silence_lightning() -> None:
     """Suppress what Lightning reports at every start, such as advertisements, and warnings about what is intended."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         "Total length of `list` across ranks is zero",  # data.val_size=0 is intended
         "It is recommended to use .* sync_dist",  # the metrics are reduced before they are logged

@@ -16,6 +16,7 @@ from digitnet.models.dataset_record import describe_datamodule
 from digitnet.training.build import build_data, build_trainer
 from digitnet.training.datasets import collect_images, has_test_data, require_same_data
 from digitnet.training.experiment import print_metrics, score_test_set
+from digitnet.training.processes import require_matching_processes, run_together
 from digitnet.training.run_dir import to_json
 
 _SAMPLES_PER_ROW = 8  # of samples.png
@@ -36,7 +37,7 @@ def validate_evaluation(config: DictConfig) -> None:
     require_same_data(model, data, config.allow_other_data, config.model_ref)
     if not has_test_data(data):
         raise UsageError(f"data: {type(data).__name__} has no test_dataloader, so there is nothing to score")
-    build_trainer(config.trainer, [])
+    require_matching_processes(build_trainer(config.trainer, [], config.peer_timeout))
     if config.json_path not in (None, "-"):
         check_writable(Path(config.json_path).parent, "json_path")
     if config.plots_dir:
@@ -55,8 +56,9 @@ def run_evaluation(config: DictConfig) -> None:
     """
     paths = resolve_models(config.model_ref)
     model, data = _load_model(config), build_data(config.data)
-    trainer = build_trainer(config.trainer, [])
-    metrics = score_test_set(trainer, model, data)
+    trainer = build_trainer(config.trainer, [], config.peer_timeout)
+    with run_together(trainer, config.peer_timeout):
+        metrics = score_test_set(trainer, model, data)
     if not trainer.is_global_zero:
         return
     record = describe_datamodule(data, model.num_classes)

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from digitnet.checkpoints.atomic import atomic_write, remove_partial_files
 from digitnet.checkpoints.checkpoint_format import load_checkpoint
+from digitnet.distributed import is_main_process
 from digitnet.environment import environment_info
 from digitnet.errors import RunError
 from digitnet.models import DigitModule
@@ -26,6 +27,7 @@ from digitnet.training.build import Run, build_run, logger_nodes
 from digitnet.training.callbacks.logger_report import log_final_metrics
 from digitnet.training.callbacks.tensorboard import log_errors, log_hparams
 from digitnet.training.datasets import collect_images, has_test_data, has_validation_data
+from digitnet.training.processes import run_together
 from digitnet.training.resume import load_finished_result
 from digitnet.training.run_dir import RunResult, best_checkpoint, last_checkpoint, lock_run_dir, metrics_json, to_json
 
@@ -53,7 +55,8 @@ def run_experiment(config: DictConfig, test: bool, callbacks: Sequence[L.Callbac
     """
     run_dir = Path(config.run_dir)
     with lock_run_dir(run_dir):
-        remove_partial_files(run_dir)
+        if is_main_process():
+            remove_partial_files(run_dir)
         return load_finished_result(config) or _train_and_test(config, test, callbacks)
 
 
@@ -65,11 +68,12 @@ def _train_and_test(config: DictConfig, test: bool, callbacks: Sequence[L.Callba
     run = build_run(config, callbacks)
     if run.trainer.is_global_zero and config.trainer.get("enable_model_summary", True):
         print(ModelSummary(run.model, max_depth=2))
-    _fit(run, checkpoint, run_dir)
-    _load_best_epoch(run, run_dir)
-    result = _collect_result(run, config.seed)
-    if test and has_test_data(run.data):
-        result |= score_test_set(run.trainer, run.model, run.data)
+    with run_together(run.trainer, config.peer_timeout, run_dir):
+        _fit(run, checkpoint, run_dir)
+        _load_best_epoch(run, run_dir)
+        result = _collect_result(run, config.seed)
+        if test and has_test_data(run.data):
+            result |= score_test_set(run.trainer, run.model, run.data)
     if run.trainer.is_global_zero:
         _write_results(run, run_dir, result)
     return result
@@ -96,9 +100,12 @@ def _fit(run: Run, checkpoint: Path | None, run_dir: Path) -> None:
 
 
 def _load_best_epoch(run: Run, run_dir: Path) -> None:
-    """Put the weights of the best epoch into the model, in evaluation mode, which Lightning does not restore."""
-    run.trainer.strategy.barrier()  # the first process may still be writing the checkpoint
-    run.model.load_state_dict(load_checkpoint(best_checkpoint(run_dir))["state_dict"])
+    """Put the weights of the best epoch into the model, in evaluation mode, which Lightning does not restore.
+
+    The first process has written the checkpoint, perhaps to a disk of its own, so it gives the weights to the others.
+    """
+    weights = load_checkpoint(best_checkpoint(run_dir))["state_dict"] if run.trainer.is_global_zero else {}
+    run.model.load_state_dict(run.trainer.strategy.broadcast(weights))
     run.model.eval()
 
 

@@ -10,10 +10,12 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from digitnet.checkpoints.atomic import check_writable
 from digitnet.checkpoints.checkpoint_format import check_loadable, load_checkpoint
+from digitnet.distributed import is_main_process
 from digitnet.errors import UsageError, check_argument
 from digitnet.training.build import build_run
 from digitnet.training.callback_checks import check_callbacks
 from digitnet.training.datasets import check_data
+from digitnet.training.processes import require_matching_processes
 from digitnet.training.resume import (
     completed_epochs,
     load_finished_result,
@@ -72,6 +74,7 @@ def _check_trainer(trainer: L.Trainer, is_sweep: bool) -> None:
     check_argument(trainer.max_epochs != 0, "trainer.max_epochs", 0, "at least 1")
     check_argument(trainer.limit_train_batches != 0, "trainer.limit_train_batches", 0, "above 0")
     one_process = trainer.world_size == 1
+    require_matching_processes(trainer)
     check_argument(
         not is_sweep or one_process, "trainer.devices", trainer.world_size, "1: each run of -m has one process"
     )
@@ -106,6 +109,8 @@ def require_unused_run_dir(config: DictConfig) -> None:
 def hold_run_dir(configs: list[DictConfig]) -> Iterator[None]:
     """Lock the folder of a run or of a sweep, and check it once more: another process may have used it meanwhile.
 
+    Of the processes of a run, the first one takes the lock. The others have the same folder, and check it as well.
+
     Args:
         configs: The configs of the run, or of all jobs of the sweep.
 
@@ -121,8 +126,10 @@ def hold_run_dir(configs: list[DictConfig]) -> Iterator[None]:
         for config in configs:
             require_unused_run_dir(config)
             if config.resume and load_finished_result(config):
-                print(
-                    f"{config.run_dir} is finished; resume={config.run_dir} with a larger trainer.max_epochs extends it"
-                )
+                if is_main_process():
+                    print(
+                        f"{config.run_dir} is finished; resume={config.run_dir} with a larger trainer.max_epochs "
+                        "extends it"
+                    )
                 raise SystemExit(0)
         yield

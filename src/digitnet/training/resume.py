@@ -23,7 +23,9 @@ from digitnet.training.trust import is_trusted
 
 # The parts of a config that may differ when a run is resumed: how long it runs, where, what is done afterwards, and
 # which modules are imported.
-_MUTABLE_ON_RESUME = ("resume", "imports", "test", "compile", "trainer", "logger", "callbacks", "hydra")
+_MUTABLE_ON_RESUME = (
+    "resume", "imports", "test", "compile", "trainer", "peer_timeout", "logger", "callbacks", "hydra",
+)  # fmt: skip
 
 
 def expand_resume(overrides: list[str], config_dir: str | None = None) -> list[str]:
@@ -124,7 +126,7 @@ def _require_unchanged_override(override: Override, recorded: list[str], run_dir
     if line.lstrip("+") not in recorded and not mutable:
         raise UsageError(
             f"resume={run_dir} continues the run as it was started, so {line} cannot change; "
-            "trainer.…, logger, callbacks, test and compile may"
+            "trainer.…, peer_timeout, logger, callbacks, test and compile may"
         )
 
 

@@ -43,7 +43,7 @@ def lock_run_dir(run_dir: Path) -> Iterator[None]:
     """Keep other processes from training in a run folder.
 
     The lock ends with the process that holds it, however the process ends. The same process may take it twice. Only the
-    main process of a run takes it, for the others as well.
+    first process of a run takes it, for the others as well.
 
     Args:
         run_dir: The folder of a run or of a sweep.

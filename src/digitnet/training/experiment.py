@@ -23,8 +23,10 @@ from digitnet.models import DigitModule
 from digitnet.signals import ShutdownRequested, defer_signals
 from digitnet.training.build import Run, build_run
 from digitnet.training.callbacks.tensorboard import log_errors, log_hparams
+from digitnet.training.provenance import code_commit, run_command
 from digitnet.training.resume import load_finished_result
 from digitnet.training.run_dir import RunResult, best_checkpoint, last_checkpoint, lock_run_dir, metrics_json, to_json
+from digitnet.training.run_predictions import predict_validation, write_predictions
 
 FINAL_METRICS = ("val/acc", "val/loss", "test/acc", "test/loss")
 
@@ -61,9 +63,10 @@ def _train_and_test(config: DictConfig, test: bool) -> RunResult:
     run = build_run(config)
     if run.trainer.is_global_zero and config.trainer.get("enable_model_summary", True):
         print(ModelSummary(run.model, max_depth=2))
+    origin = _collect_origin(run) if run.trainer.is_global_zero else {}
     _fit(run, checkpoint, run_dir)
     _load_best_epoch(run, run_dir)
-    result = _collect_result(run, config.seed)
+    result = _collect_result(run, config.seed) | origin
     if test:
         result |= score_test_set(run.trainer, run.model, run.data)
     if run.trainer.is_global_zero:
@@ -76,6 +79,16 @@ def _purge_later_events(config: DictConfig, checkpoint: Path | None) -> None:
     if "TensorBoardLogger" in str(config.trainer.get("logger")):
         step = load_checkpoint(checkpoint)["global_step"] + 1 if checkpoint else 0
         OmegaConf.update(config, "trainer.logger.purge_step", step, force_add=True)
+
+
+def _collect_origin(run: Run) -> RunResult:
+    """Return what is known of the run before it starts, and was not changed while it ran: the network, the code."""
+    return {
+        "multiply_adds": run.model.count_multiply_adds(),
+        "data_set": "MNIST",
+        "command": run_command(),
+        "commit": code_commit(),
+    }
 
 
 def _fit(run: Run, checkpoint: Path | None, run_dir: Path) -> None:
@@ -103,6 +116,7 @@ def _collect_result(run: Run, seed: int) -> RunResult:
     return {
         "model": type(run.model).__name__,
         "epoch": best["epoch"] + 1,
+        "epochs": len(run.epoch_log.history),
         "steps": run.trainer.global_step,
         **{name: best[name] for name in FINAL_METRICS if name in best},
         "train/seconds": run.epoch_log.seconds,
@@ -135,11 +149,13 @@ def score_test_set(trainer: L.Trainer, model: DigitModule, data: MNISTDataModule
 
 
 def _write_results(run: Run, run_dir: Path, result: RunResult) -> None:
-    """Write metrics.json and the final records of TensorBoard, and print the end of the command's output."""
+    """Write the predictions, metrics.json and the final records of TensorBoard, and print the end of the output."""
+    val_logits = predict_validation(run)
+    write_predictions(run, run_dir, result["epoch"], val_logits)
     atomic_write(metrics_json(run_dir), to_json(result | environment_info()).encode())
     log_hparams(run.trainer, run.hparams, result)
-    if run.data.val_size:
-        log_errors(run.trainer, run.model, *run.data.split("val"))
+    if val_logits is not None:
+        log_errors(run.trainer, *run.data.split("val"), val_logits)
     for logger in run.trainer.loggers:
         logger.finalize("success")
     shown = {name: result[name] for name in (*FINAL_METRICS, "train/seconds", "parameters") if name in result}

@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line for each run")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table and the comparisons")
     parser.add_argument(
-        "--baseline", metavar="NAME", help="group to compare the others with, or a part of its name (default: the first)"
+        "--baseline",
+        metavar="NAME",
+        help="group to compare the others with, or a part of its name (default: the first)",
     )
     parser.add_argument(
         "--test", action="store_true", help="score runs on the test images that were not scored on them yet"

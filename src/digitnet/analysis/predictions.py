@@ -6,13 +6,13 @@ import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from digitnet import __version__
 from digitnet.checkpoints.atomic import atomic_write
 from digitnet.errors import UsageError
 
@@ -42,12 +42,12 @@ class Predictions:
     @property
     def predicted(self) -> NDArray[np.int64]:
         """Predicted classes `[N]`."""
-        return self.probabilities.argmax(axis=1)
+        return np.argmax(self.probabilities, axis=1)
 
     @property
     def correct(self) -> NDArray[np.bool_]:
         """Whether each image is classified correctly, `[N]`."""
-        return self.predicted == self.labels
+        return np.equal(self.predicted, self.labels)
 
 
 def make_predictions(
@@ -63,10 +63,10 @@ def make_predictions(
     Returns:
         The predictions, with the misclassified images.
     """
-    labels = labels.astype(np.int64)
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)[:_MAX_WRONG_IMAGES]
-    digest = hashlib.sha256(labels.astype(np.uint8).tobytes() + np.ascontiguousarray(images).tobytes()).hexdigest()
-    return Predictions(probabilities, labels, wrong, images[wrong], digest)
+    classes = labels.astype(np.int64)
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != classes)[:_MAX_WRONG_IMAGES]
+    digest = hashlib.sha256(classes.astype(np.uint8).tobytes() + np.ascontiguousarray(images).tobytes()).hexdigest()
+    return Predictions(probabilities, classes, wrong, images[wrong], digest)
 
 
 def checkpoint_sha256(path: Path) -> str:
@@ -88,7 +88,7 @@ def save_predictions(path: Path, checkpoint: Path, epoch: int, splits: Mapping[s
     """
     metadata = {
         "format": _FORMAT,
-        "digitnet": __version__,
+        "digitnet": version("digitnet"),
         "checkpoint_sha256": checkpoint_sha256(checkpoint),
         "epoch": epoch,
         "images_sha256": {name: split.images_sha256 for name, split in splits.items()},
@@ -122,13 +122,13 @@ def load_predictions(path: Path, checkpoint: Path) -> dict[str, Predictions]:
                 raise ValueError(f"more than {_MAX_BYTES} bytes")
         with np.load(path, allow_pickle=False) as arrays:
             metadata = json.loads(str(arrays["metadata"]))
-            version = metadata["format"]
-            if version == _FORMAT:
+            file_format = metadata["format"]
+            if file_format == _FORMAT:
                 splits = {name: _read_split(arrays, name, digest) for name, digest in metadata["images_sha256"].items()}
     except Exception as error:  # numpy, zipfile and json raise several types for damaged files
         raise UsageError(f"{path}: not intact predictions of digitnet ({type(error).__name__}); {remedy}") from error
-    if version != _FORMAT:
-        raise UsageError(f"{path}: of another version of digitnet (format {version}, here {_FORMAT}); {remedy}")
+    if file_format != _FORMAT:
+        raise UsageError(f"{path}: of another version of digitnet (format {file_format}, here {_FORMAT}); {remedy}")
     if metadata["checkpoint_sha256"] != checkpoint_sha256(checkpoint):
         raise UsageError(f"{path}: made by another checkpoint than {checkpoint.name} beside it; {remedy}")
     return splits

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
-from digitnet import __version__
 from digitnet.analysis.runs import FinishedRun, find_group, group_runs
 from digitnet.analysis.statistics import MIN_SEEDS
 from digitnet.analysis.summary import SPLIT_NAMES, Comparison, GroupSummary, compare, summarize
@@ -33,7 +33,7 @@ class Report:
     def to_json(self) -> str:
         """Return the report as the text of a JSON file, with figures at full precision."""
         content = {
-            "digitnet": __version__,
+            "digitnet": version("digitnet"),
             "data_set": self.summaries[0].group.runs[0].data_set,
             "split": self.split,
             "groups": [summary.to_json() for summary in self.summaries],
@@ -62,7 +62,9 @@ def build_report(runs: Sequence[FinishedRun], split: str, baseline: str | None, 
     first = find_group(groups, baseline) if baseline is not None else groups[0]
     groups = [first, *(group for group in groups if group is not first)]
     small = [group for group in groups if len(group.runs) < MIN_SEEDS]
-    few = [f"n < {MIN_SEEDS} in {len(small)} of {len(groups)} groups: no interval over seeds is computed from one or two runs."]
+    few = [
+        f"n < {MIN_SEEDS} in {len(small)} of {len(groups)} groups: no interval over seeds is computed from one or two runs."
+    ]
     comparisons = [compare(first, group, split) for group in groups[1:]]
     missing = [
         f"{each.other.name} and {each.baseline.name} are not compared image by image: their {SPLIT_NAMES[split]} images "

@@ -45,7 +45,8 @@ class FinishedRun:
     @property
     def data_set(self) -> str:
         """Name of the data set."""
-        return str(self.metrics.get("data_set") or "MNIST")
+        name = str(self.metrics.get("data") or "mnist")  # runs of 0.1.0 do not name it
+        return "MNIST" if name == "mnist" else name
 
     @property
     def classes(self) -> list[str]:
@@ -95,7 +96,8 @@ class Group:
 
 def mean_probabilities(predictions: Sequence[Predictions]) -> NDArray[np.float64]:
     """Return the mean of the probabilities of several networks, `[N, C]`: the prediction of their ensemble."""
-    return np.mean([each.probabilities for each in predictions], axis=0, dtype=np.float64)
+    mean: NDArray[np.float64] = np.mean([each.probabilities for each in predictions], axis=0, dtype=np.float64)
+    return mean
 
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
@@ -150,7 +152,9 @@ def find_group(groups: Sequence[Group], name: str) -> Group:
     found = exact or [group for group in groups if name in group.name]
     if len(found) != 1:
         names = ", ".join(f'"{group.name}"' for group in groups)
-        raise UsageError(f"--baseline={name}: {'several groups match' if found else 'no such group'}; there are {names}")
+        raise UsageError(
+            f"--baseline={name}: {'several groups match' if found else 'no such group'}; there are {names}"
+        )
     return found[0]
 
 
@@ -174,7 +178,7 @@ def _group_names(groups: list[list[FinishedRun]]) -> list[str]:
     for name in {name for name in names if names.count(name) > 1}:  # started alike from config files that changed
         same = [index for index, each in enumerate(names) if each == name]
         flat = [dict(_flatten(identity(groups[index][0].config))) for index in same]
-        keys = [key for key in dict.fromkeys(key for each in flat for key in each)]
+        keys = list(dict.fromkeys(key for each in flat for key in each))
         differing = [key for key in keys if len({str(each.get(key)) for each in flat}) > 1][:_MAX_NAMED_DIFFERENCES]
         for index, each in zip(same, flat, strict=True):
             names[index] = f"{name} [{' '.join(f'{key}={each.get(key)}' for key in differing)}]"

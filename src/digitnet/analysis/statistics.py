@@ -1,7 +1,7 @@
 """Intervals, tests and calibration measures, on NumPy arrays.
 
-All intervals are at 95 %. Two kinds of chance are kept apart: the seed (t intervals, from the spread of runs), and which
-images happen to be in the validation or test set (Wilson and bootstrap intervals, from the images).
+All intervals are at 95 %. Two kinds of chance are kept apart: the seed (t intervals, from the spread of runs), and
+which images happen to be in the validation or test set (Wilson and bootstrap intervals, from the images).
 """
 
 import math
@@ -47,7 +47,7 @@ class McNemar(NamedTuple):
 class Bin(NamedTuple):
     """The predictions whose confidence is in one range."""
 
-    count: int
+    size: int
     """Number of predictions."""
     confidence: float
     """Their mean confidence."""
@@ -142,7 +142,7 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     Args:
         bins: The bins of `reliability_bins`.
     """
-    return sum(each.count * abs(each.accuracy - each.confidence) for each in bins) / sum(each.count for each in bins)
+    return sum(each.size * abs(each.accuracy - each.confidence) for each in bins) / sum(each.size for each in bins)
 
 
 def image_losses(probabilities: Floats, labels: NDArray[np.int64]) -> Floats:

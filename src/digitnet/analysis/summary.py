@@ -73,6 +73,11 @@ class GroupSummary:
         """The accuracy on the split."""
         return self.figures["accuracy"]
 
+    @property
+    def nll(self) -> Figure:
+        """The mean negative log-likelihood: from the predictions, or the loss, which is the same up to rounding."""
+        return self.figures.get("nll") or self.figures["loss"]
+
     def distinct(self, name: str) -> list[Any]:
         """Return the different values that the runs have for an entry of metrics.json, without None."""
         values = [run.metrics.get(name) for run in self.group.runs]
@@ -202,7 +207,8 @@ def _accuracy_by_class(predictions: Sequence[Predictions]) -> list[float]:
 
 def correct_fractions(predictions: Sequence[Predictions]) -> NDArray[np.float64]:
     """Return the fraction of networks that classify each image correctly, `[N]`."""
-    return np.mean([each.correct for each in predictions], axis=0, dtype=np.float64)
+    mean: NDArray[np.float64] = np.mean([each.correct for each in predictions], axis=0, dtype=np.float64)
+    return mean
 
 
 def compare(baseline: Group, other: Group, split: str) -> Comparison:

@@ -4,6 +4,7 @@ import csv
 import io
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -29,11 +30,12 @@ def mean_and_sd(figure: Figure | None, scale: float = 1, digits: int = 3) -> str
     return f"{scale * figure.mean:.{digits}f}{spread}"
 
 
-def interval_text(interval: Interval | None, scale: float = 100, digits: int = 2, sign: str = "") -> str:
-    """Return the limits of an interval, multiplied by a scale."""
+def interval_text(interval: Interval | None, sign: str = "") -> str:
+    """Return the limits of an interval in per cent; with a sign, "+", for a difference."""
     if interval is None:
         return MISSING
-    return f"{scale * interval.low:{sign}.{digits}f} to {scale * interval.high:{sign}.{digits}f}"
+    joint = " to " if sign else "–"
+    return f"{100 * interval.low:{sign}.2f}{joint}{100 * interval.high:{sign}.2f}"
 
 
 def p_text(p_value: float) -> str:
@@ -59,7 +61,7 @@ def table_rows(report: Report) -> tuple[list[str], list[list[str]]]:
                 mean_and_sd(summary.accuracy, 100, 2),
                 interval_text(summary.accuracy.interval),
                 interval_text(summary.image_interval),
-                mean_and_sd(summary.figures.get("nll") or summary.figures["loss"], 1, 4),
+                mean_and_sd(summary.nll, 1, 4),
                 mean_and_sd(summary.figures.get("ece"), 100, 2),
                 _counts(summary.distinct("parameters")),
                 _counts(summary.distinct("multiply_adds")),
@@ -101,13 +103,17 @@ def comparison_sentence(comparison: Comparison) -> str:
 
 def print_report(report: Report) -> None:
     """Print the table and the comparisons."""
-    heading, rows = table_rows(report)
     console = Console()
-    table = Table(title=report.title, title_justify="left")
-    for name in heading:
-        table.add_column(name, justify="left" if name == "Group" else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))  # a name may hold brackets, which rich would take for markup
+    table = Table(box=SIMPLE_HEAD, title=report.title, title_justify="left", title_style="bold", padding=(0, 1))
+    table.add_column("Group", overflow="fold", ratio=1)
+    for name in ("n", "Accuracy %", "95 % over\nseeds", "95 % over\nimages", "NLL", "ECE %"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for summary in report.summaries:
+        cells = [str(len(summary.group.runs)), mean_and_sd(summary.accuracy, 100, 2)]
+        cells += [interval_text(summary.accuracy.interval), interval_text(summary.image_interval)]
+        ece = summary.figures.get("ece")
+        cells += [f"{summary.nll.mean:.4f}", f"{100 * ece.mean:.2f}" if ece else MISSING]
+        table.add_row(*map(Text, [summary.group.name, *cells]))  # rich would take brackets for markup
     console.print(table)
     for line in [*map(comparison_sentence, report.comparisons), *report.notes]:
         console.print(line, markup=False, highlight=False)
@@ -117,7 +123,9 @@ def to_markdown(report: Report) -> str:
     """Return the table and the comparisons as Markdown."""
     heading, rows = table_rows(report)
     lines = [f"**{report.title}**", "", f"| {' | '.join(heading)} |", f"|{'---|' * len(heading)}"]
-    lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in [f'`{row[0]}`', *row[1:]])} |" for row in rows]
+    lines += [
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in [f'`{row[0]}`', *row[1:]])} |" for row in rows
+    ]
     lines += ["", *(f"- {line}" for line in [*map(comparison_sentence, report.comparisons), *report.notes])]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -125,13 +133,15 @@ def to_markdown(report: Report) -> str:
 def to_csv(report: Report) -> str:
     """Return a line for each run, with the name of its group and its figures at full precision."""
     names = ("model", "seed", "epoch", "val/acc", "val/loss", "test/acc", "test/loss", "train/seconds", "parameters")
-    names += ("multiply_adds", "data_set", "machine", "commit", "command")
+    names += ("multiply_adds", "data", "machine", "commit", "command")
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["group", "path", "epochs", *names, "split", "nll", "ece"])
     for summary in report.summaries:
         for index, run in enumerate(summary.group.runs):
-            computed = [summary.figures[name].values[index] if name in summary.figures else "" for name in ("nll", "ece")]
+            computed = [
+                summary.figures[name].values[index] if name in summary.figures else "" for name in ("nll", "ece")
+            ]
             values = [run.metrics.get(name, "") for name in names]
             writer.writerow([summary.group.name, run.path, run.epochs, *values, report.split, *computed])
     return file.getvalue()

@@ -85,7 +85,7 @@ def _collect_origin(run: Run) -> RunResult:
     """Return what is known of the run before it starts, and was not changed while it ran: the network, the code."""
     return {
         "multiply_adds": run.model.count_multiply_adds(),
-        "data_set": "MNIST",
+        "data": "mnist",
         "command": run_command(),
         "commit": code_commit(),
     }

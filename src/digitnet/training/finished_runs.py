@@ -180,8 +180,8 @@ def complete_runs(runs: Sequence[FinishedRun], split: str, test: bool) -> tuple[
             completed.append(run)
         elif split == "test" and not test:
             notes.append(
-                f"{run.path} has a test accuracy but no predictions on file, so its test images are not compared one by "
-                "one; --test computes them from its checkpoint."
+                f"{run.path} has a test accuracy but no predictions on file, so its test images are not compared one "
+                "by one; --test computes them from its checkpoint."
             )
             completed.append(run)
         else:

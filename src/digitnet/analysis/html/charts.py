@@ -165,13 +165,13 @@ def draw_reliability(summary: GroupSummary, color: str) -> str:
     chart.line([(0, 0), (1, 1)], "", "diagonal")
     points: list[Point] = [(each.confidence, each.accuracy) for each in bins]
     chart.line(points, color, "line thin")
-    total = sum(each.count for each in bins)
+    total = sum(each.size for each in bins)
     for each in bins:
         hint = (
-            f"{each.count / len(predictions):,.0f} predictions with a mean confidence of {percent(each.confidence)} %: "
+            f"{each.size / len(predictions):,.0f} predictions with a mean confidence of {percent(each.confidence)} %: "
             f"{percent(each.accuracy)} % are correct"
         )
-        radius = 3 + 9 * math.sqrt(each.count / total)
+        radius = 3 + 9 * math.sqrt(each.size / total)
         chart.dot(each.confidence, each.accuracy, color, hint, radius)
     return chart.render()
 
@@ -182,9 +182,8 @@ def draw_confusion(summary: GroupSummary, classes: Sequence[str], color: str) ->
     n = len(classes)
     if not predictions or n > 26:
         return ""
-    counts = sum(
-        np.bincount(each.labels * n + each.predicted, minlength=n * n).reshape(n, n) for each in predictions
-    ) / len(predictions)
+    matrices = [np.bincount(each.labels * n + each.predicted, minlength=n * n) for each in predictions]
+    counts = np.mean(matrices, axis=0).reshape(n, n)
     errors = counts * (1 - np.eye(n))
     highest = errors.max() or 1
     left, top = 36, 26
@@ -208,10 +207,11 @@ def draw_confusion(summary: GroupSummary, classes: Sequence[str], color: str) ->
             )
             if count:
                 text = f"{count:.0f}" if count >= 9.95 or count == round(count) else f"{count:.1f}"
+                font = min(size, 1.45 * cell / len(text))
                 strong = " strong" if opacity > 0.55 else ""
                 chart.add(
-                    f'<text class="count{strong}" x="{x + cell / 2:.1f}" y="{y + cell / 2 + size * 0.35:.1f}" '
-                    f'font-size="{size:.1f}" text-anchor="middle">{text}</text>'
+                    f'<text class="count{strong}" x="{x + cell / 2:.1f}" y="{y + cell / 2 + font * 0.35:.1f}" '
+                    f'style="font-size:{font:.1f}px" text-anchor="middle">{text}</text>'
                 )
     return chart.render()
 

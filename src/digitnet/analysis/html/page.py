@@ -5,12 +5,12 @@ import io
 from collections.abc import Callable, Sequence
 from html import escape
 from importlib import resources
+from importlib.metadata import version
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from digitnet import __version__
 from digitnet.analysis.html import charts
 from digitnet.analysis.html.charts import color_of
 from digitnet.analysis.report import Report
@@ -24,7 +24,15 @@ from digitnet.analysis.summary import (
     correct_fractions,
     misclassified_images,
 )
-from digitnet.analysis.tables import MISSING, comparison_sentence, interval_text, mean_and_sd, p_text, percent, table_rows
+from digitnet.analysis.tables import (
+    MISSING,
+    comparison_sentence,
+    interval_text,
+    mean_and_sd,
+    p_text,
+    percent,
+    table_rows,
+)
 
 _DETAILED = 6  # groups that are drawn: more colours cannot be told apart
 _MISTAKES = 18  # images of each group
@@ -52,7 +60,9 @@ def to_html(report: Report) -> str:
         _section(
             "Confusion", "confusion", _small_multiples(drawn, lambda each, color: _confusion(each, classes, color))
         ),
-        _section("Worst mistakes", "mistakes", _small_multiples(drawn, lambda each, _: _mistakes(each, classes), wide=True)),
+        _section(
+            "Worst mistakes", "mistakes", _small_multiples(drawn, lambda each, _: _mistakes(each, classes), wide=True)
+        ),
         _section("Right in one only", "disagreements", _disagreements(report, drawn, classes)),
         _section("Runs", "runs", "".join(_run_table(summary) for summary in report.summaries)),
         _section("How to read this", "reading", _reading(report)),
@@ -62,7 +72,7 @@ def to_html(report: Report) -> str:
         "css": _asset("report.css"),
         "js": _asset("report.js"),
         "title": escape(report.title),
-        "version": escape(__version__),
+        "version": escape(version("digitnet")),
         "main": "\n".join(filter(None, sections)),
     }.items():
         page = page.replace(f"<!--{name}-->", content)
@@ -97,7 +107,9 @@ def _overview(report: Report, drawn: list[GroupSummary]) -> str:
     omitted = len(report.summaries) - len(drawn)
     notes = list(report.notes)
     if omitted:
-        notes.append(f"The baseline and the {len(drawn) - 1} most accurate of the other groups are drawn; the table has all.")
+        notes.append(
+            f"The baseline and the {len(drawn) - 1} most accurate of the other groups are drawn; the table has all."
+        )
     names = {summary.group.name for summary in drawn}
     findings = [comparison_sentence(each) for each in report.comparisons if each.other.name in names]
     return (
@@ -113,7 +125,7 @@ def _card(summary: GroupSummary, color: str, baseline: bool) -> str:
     rows = {
         "over seeds": f"{seeds} %" if summary.accuracy.interval else "n &lt; 3: no interval",
         "over images": f"{interval_text(summary.image_interval)} %" if summary.image_interval else MISSING,
-        "NLL": mean_and_sd(summary.figures.get("nll") or summary.figures["loss"], 1, 4),
+        "NLL": mean_and_sd(summary.nll, 1, 4),
         "ECE": f"{mean_and_sd(summary.figures.get('ece'), 100, 2)} %" if "ece" in summary.figures else MISSING,
     }
     details = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in rows.items())
@@ -165,16 +177,18 @@ def _curves(drawn: list[GroupSummary]) -> str:
     titles = {
         "val/acc": "Validation error, %",
         "val/loss": "Validation loss",
-        "train/acc": "Training error, %",
         "train/loss": "Training loss",
     }
     figures = "".join(_figure(charts.draw_curves(groups, name, title), title) for name, title in titles.items())
-    return f'{_legend(drawn)}<div class="charts">{figures}</div>' if figures else ""
+    return f'{_legend(drawn)}<div class="charts titled">{figures}</div>' if figures else ""
 
 
 def _legend(drawn: list[GroupSummary]) -> str:
     """Return the colours of the groups."""
-    names = (f'<span class="{color_of(i)}"><i class="swatch"></i>{escape(each.group.name)}</span>' for i, each in enumerate(drawn))
+    names = (
+        f'<span class="{color_of(i)}"><i class="swatch"></i>{escape(each.group.name)}</span>'
+        for i, each in enumerate(drawn)
+    )
     return f'<p class="legend">{"".join(names)}</p>'
 
 
@@ -184,25 +198,29 @@ def _classes(drawn: list[GroupSummary], classes: Sequence[str]) -> str:
     return f'{_legend(drawn)}<div class="charts wide">{figure}</div>' if figure else ""
 
 
-def _small_multiples(
-    drawn: list[GroupSummary], draw: Callable[[GroupSummary, str], str], wide: bool = False
-) -> str:
+def _small_multiples(drawn: list[GroupSummary], draw: Callable[[GroupSummary, str], str], wide: bool = False) -> str:
     """Return one block for each group under the name of the group."""
     blocks = []
     for index, summary in enumerate(drawn):
         if content := draw(summary, color_of(index)):
             name = escape(summary.group.name)
-            blocks.append(f'<div class="multiple"><h3 class="{color_of(index)}"><i class="swatch"></i>{name}</h3>{content}</div>')
+            blocks.append(
+                f'<div class="multiple"><h3 class="{color_of(index)}"><i class="swatch"></i>{name}</h3>{content}</div>'
+            )
     return f'<div class="charts{" rows" if wide else ""}">{"".join(blocks)}</div>' if blocks else ""
 
 
 def _reliability(summary: GroupSummary, color: str) -> str:
     ece = f"ECE {mean_and_sd(summary.figures.get('ece'), 100, 2)} %"
-    return _figure(charts.draw_reliability(summary, color), f"Accuracy, %, by confidence. {ece}. Area: number of predictions.")
+    return _figure(
+        charts.draw_reliability(summary, color), f"Accuracy, %, by confidence. {ece}. Area: number of predictions."
+    )
 
 
 def _confusion(summary: GroupSummary, classes: Sequence[str], color: str) -> str:
-    return _figure(charts.draw_confusion(summary, classes, color), "Images in the mean of the networks; errors are shaded.")
+    return _figure(
+        charts.draw_confusion(summary, classes, color), "Images in the mean of the networks; errors are shaded."
+    )
 
 
 def _mistakes(summary: GroupSummary, classes: Sequence[str]) -> str:
@@ -292,7 +310,17 @@ def _run_table(summary: GroupSummary) -> str:
     """Return the runs of a group with everything that is needed to repeat them, folded."""
     heading = "".join(
         f'<th scope="col">{name}</th>'
-        for name in ("Seed", "Validation %", "Test %", "Checkpoint", "Seconds", "Machine", "Versions", "Commit", "Folder")
+        for name in (
+            "Seed",
+            "Validation %",
+            "Test %",
+            "Checkpoint",
+            "Seconds",
+            "Machine",
+            "Versions",
+            "Commit",
+            "Folder",
+        )
     )
     rows = "".join(_run_row(run) for run in summary.group.runs)
     commands = [str(command) for command in summary.distinct("command")]
@@ -311,11 +339,21 @@ def _run_row(run: FinishedRun) -> str:
     metrics = run.metrics
     accuracies = [f"{percent(metrics[name])}" if name in metrics else MISSING for name in ("val/acc", "test/acc")]
     versions = metrics.get("versions") or {}
-    shown = ", ".join(f"{name} {versions[name]}" for name in ("digitnet", "torch", "lightning", "python") if name in versions)
+    shown = ", ".join(
+        f"{name} {versions[name]}" for name in ("digitnet", "torch", "lightning", "python") if name in versions
+    )
     seconds = f"{metrics['train/seconds']:.0f}" if "train/seconds" in metrics else MISSING
     commit = str(metrics.get("commit") or MISSING)
     short = commit if len(commit) < 12 else commit[:10] + ("-dirty" if commit.endswith("-dirty") else "")
-    cells = [*accuracies, run.chosen_by, seconds, str(metrics.get("machine", MISSING)), shown or MISSING, short, run.path]
+    cells = [
+        *accuracies,
+        run.chosen_by,
+        seconds,
+        str(metrics.get("machine", MISSING)),
+        shown or MISSING,
+        short,
+        run.path,
+    ]
     return f'<tr><th scope="row">{run.seed}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
 
 

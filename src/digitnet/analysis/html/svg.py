@@ -91,9 +91,7 @@ class Chart:
     def render(self) -> str:
         """Return the chart as an element of HTML."""
         title = escape(self.title)
-        return (
-            f'<svg viewBox="0 0 {WIDTH} {self.height}" role="img" aria-label="{title}">{"".join(self.marks)}</svg>'
-        )
+        return f'<svg viewBox="0 0 {WIDTH} {self.height}" role="img" aria-label="{title}">{"".join(self.marks)}</svg>'
 
 
 def linear_ticks(low: float, high: float, count: int = 5) -> list[float]:

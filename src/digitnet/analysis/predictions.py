@@ -42,7 +42,8 @@ class Predictions:
     @property
     def predicted(self) -> NDArray[np.int64]:
         """Predicted classes `[N]`."""
-        return np.argmax(self.probabilities, axis=1)
+        predicted: NDArray[np.int64] = np.argmax(self.probabilities, axis=1)
+        return predicted
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -142,7 +143,7 @@ def _read_split(arrays: Mapping[str, Any], name: str, images_sha256: str) -> Pre
     wrong, images = arrays[f"{name}_wrong"].astype(np.int64), arrays[f"{name}_wrong_images"]
     n, classes = probabilities.shape
     sound = labels.shape == (n,) and wrong.shape == (len(images),) and images.ndim == 3 and images.dtype == np.uint8
-    in_range = bool(np.all((0 <= probabilities) & (probabilities <= 1)) and np.all(labels < classes))
-    if not (sound and n and in_range and np.all((0 <= wrong) & (wrong < n))):
+    in_range = bool(np.all((probabilities >= 0) & (probabilities <= 1)) and np.all(labels < classes))
+    if not (sound and n and in_range and np.all((wrong >= 0) & (wrong < n))):
         raise ValueError("inconsistent arrays")
     return Predictions(probabilities.astype(np.float32), labels, wrong, images, str(images_sha256))

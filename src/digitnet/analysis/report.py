@@ -62,13 +62,11 @@ def build_report(runs: Sequence[FinishedRun], split: str, baseline: str | None, 
     first = find_group(groups, baseline) if baseline is not None else groups[0]
     groups = [first, *(group for group in groups if group is not first)]
     small = [group for group in groups if len(group.runs) < MIN_SEEDS]
-    few = [
-        f"n < {MIN_SEEDS} in {len(small)} of {len(groups)} groups: no interval over seeds is computed from one or two runs."
-    ]
+    few = [f"n < {MIN_SEEDS} in {len(small)} of {len(groups)} groups: one or two runs give no interval over seeds."]
     comparisons = [compare(first, group, split) for group in groups[1:]]
     missing = [
-        f"{each.other.name} and {each.baseline.name} are not compared image by image: their {SPLIT_NAMES[split]} images "
-        "differ, or predictions are not on file."
+        f"{each.other.name} and {each.baseline.name} are not compared image by image: their "
+        f"{SPLIT_NAMES[split]} images differ, or predictions are not on file."
         for each in comparisons
         if each.test is None
     ]

@@ -49,8 +49,8 @@ def table_rows(report: Report) -> tuple[list[str], list[list[str]]]:
     Args:
         report: The report.
     """
-    heading = ["Group", "n", "Accuracy %", "95 % over seeds", "95 % over images", "NLL", "ECE %", "Parameters"]
-    heading += ["Multiply-adds", "Epochs", "Seconds"]
+    heading = ["Group", "n", "Accuracy %", "95 % (seeds)", "95 % (images)", "NLL", "ECE %", "Parameters"]
+    heading += ["Mult-adds", "Epochs", "Seconds"]
     rows = []
     for summary in report.summaries:
         seconds, epochs = summary.group.values("train/seconds"), [run.epochs for run in summary.group.runs]
@@ -132,7 +132,17 @@ def to_markdown(report: Report) -> str:
 
 def to_csv(report: Report) -> str:
     """Return a line for each run, with the name of its group and its figures at full precision."""
-    names = ("model", "seed", "epoch", "val/acc", "val/loss", "test/acc", "test/loss", "train/seconds", "parameters")
+    names: tuple[str, ...] = (
+        "model",
+        "seed",
+        "epoch",
+        "val/acc",
+        "val/loss",
+        "test/acc",
+        "test/loss",
+        "train/seconds",
+        "parameters",
+    )
     names += ("multiply_adds", "data", "machine", "commit", "command")
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")

@@ -1,5 +1,6 @@
 """Scores trained models on the test images, outside a run."""
 
+import sys
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from digitnet.errors import check_argument
 from digitnet.models import DigitModule
 from digitnet.training.build import build_trainer, instantiate
 from digitnet.training.experiment import print_metrics, score_test_set
+from digitnet.training.finished_runs import describe_mixture
 from digitnet.training.run_dir import to_json
 
 _SAMPLES_PER_ROW = 8  # of samples.png
@@ -54,6 +56,8 @@ def run_evaluation(config: DictConfig) -> None:
     metrics = score_test_set(trainer, model, data)
     if not trainer.is_global_zero:
         return
+    if len(paths) > 1 and (mixture := describe_mixture([path.parents[1] for path in paths])):
+        sys.stderr.write(f"digitnet: {config.model_ref}: {mixture}; what is scored is the ensemble of all\n")
     result = {"checkpoints": [str(path) for path in paths], "model": model.architecture, "tta": config.tta}
     json_text = to_json(result | metrics | environment_info())
     if config.json_path == "-":

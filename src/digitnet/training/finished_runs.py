@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from digitnet.analysis.predictions import Predictions, load_predictions
-from digitnet.analysis.runs import FinishedRun
+from digitnet.analysis.runs import FinishedRun, group_runs
 from digitnet.checkpoints.migrations import is_of_0_1_0, migrate_config, migrate_override
 from digitnet.errors import UsageError
 from digitnet.training.run_dir import best_checkpoint, metrics_csv, metrics_json, predictions_npz, read_metrics_csv
@@ -137,6 +137,20 @@ def _model_choice(run_dir: Path) -> str | None:
     except Exception:  # the record is not needed
         return None
     return node if isinstance(node, str) else None
+
+
+def describe_mixture(run_dirs: Sequence[Path]) -> str | None:
+    """Return a sentence that names the different settings among runs, or None if only their seeds differ.
+
+    Args:
+        run_dirs: Run folders. Those that are not finished are not looked at.
+    """
+    finished = [run_dir for run_dir in run_dirs if metrics_json(run_dir).is_file()]
+    groups = group_runs([read_run(run_dir) for run_dir in finished])[0] if len(finished) > 1 else []
+    if len(groups) < 2:
+        return None
+    parts = ", ".join(f"{len(group.runs)} of {group.name}" for group in groups)
+    return f"the runs differ by more than their seed ({parts})"
 
 
 def choose_split(runs: Sequence[FinishedRun], test: bool) -> str:

@@ -28,7 +28,7 @@ def draw_accuracies(summaries: Sequence[GroupSummary]) -> str:
     chart = Chart(
         "Accuracy of each run", (low, min(high, 1.0)), (0, 1), height=_ROW * len(summaries) + 42, left=14, top=4
     )
-    ticks = [tick for tick in linear_ticks(100 * low, 100 * min(high, 1.0), 5)]
+    ticks = linear_ticks(100 * low, 100 * min(high, 1.0), 5)
     chart.x_axis([(tick / 100, f"{tick:g}") for tick in ticks], "accuracy, %", grid=True)
     for row, summary in enumerate(summaries):
         top, color = 4 + _ROW * row, color_of(row)
@@ -203,7 +203,8 @@ def draw_confusion(summary: GroupSummary, classes: Sequence[str], color: str) ->
             style = "diagonal-cell" if row == column else f"cell {color}"
             chart.add(
                 f'<rect class="{style}" x="{x + 0.75:.1f}" y="{y + 0.75:.1f}" width="{cell - 1.5:.1f}" '
-                f'height="{cell - 1.5:.1f}" rx="3" style="--shade:{opacity:.2f}"><title>{_short(hint, 99)}</title></rect>'
+                f'height="{cell - 1.5:.1f}" rx="3" style="--shade:{opacity:.2f}">'
+                f"<title>{_short(hint, 99)}</title></rect>"
             )
             if count:
                 text = f"{count:.0f}" if count >= 9.95 or count == round(count) else f"{count:.1f}"

@@ -1,42 +1,19 @@
 """The HTML page of a report: one file that needs nothing else."""
 
-import base64
-import io
 from collections.abc import Callable, Sequence
 from html import escape
 from importlib import resources
 from importlib.metadata import version
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from digitnet.analysis.html import charts
 from digitnet.analysis.html.charts import color_of
+from digitnet.analysis.html.tiles import draw_disagreements, draw_mistakes, scrolling_table
 from digitnet.analysis.report import Report
-from digitnet.analysis.runs import FinishedRun, mean_probabilities
-from digitnet.analysis.statistics import image_losses
-from digitnet.analysis.summary import (
-    SPLIT_NAMES,
-    Comparison,
-    Disagreement,
-    GroupSummary,
-    correct_fractions,
-    misclassified_images,
-)
-from digitnet.analysis.tables import (
-    MISSING,
-    comparison_sentence,
-    interval_text,
-    mean_and_sd,
-    p_text,
-    percent,
-    table_rows,
-)
+from digitnet.analysis.runs import FinishedRun
+from digitnet.analysis.summary import SPLIT_NAMES, GroupSummary
+from digitnet.analysis.tables import MISSING, comparison_sentence, interval_text, mean_and_sd, percent, table_rows
 
 _DETAILED = 6  # groups that are drawn: more colours cannot be told apart
-_MISTAKES = 18  # images of each group
-_DISAGREEMENTS = 24  # images of each side of a comparison
 
 
 def to_html(report: Report) -> str:
@@ -61,9 +38,11 @@ def to_html(report: Report) -> str:
             "Confusion", "confusion", _small_multiples(drawn, lambda each, color: _confusion(each, classes, color))
         ),
         _section(
-            "Worst mistakes", "mistakes", _small_multiples(drawn, lambda each, _: _mistakes(each, classes), wide=True)
+            "Worst mistakes",
+            "mistakes",
+            _small_multiples(drawn, lambda each, _: draw_mistakes(each, classes), wide=True),
         ),
-        _section("Right in one only", "disagreements", _disagreements(report, drawn, classes)),
+        _section("Right in one only", "disagreements", draw_disagreements(report, drawn, classes)),
         _section("Runs", "runs", "".join(_run_table(summary) for summary in report.summaries)),
         _section("How to read this", "reading", _reading(report)),
     ]
@@ -144,7 +123,9 @@ def _accuracy(drawn: list[GroupSummary], report: Report) -> str:
     """Return the charts of the accuracies and of the differences from the baseline."""
     colors = {summary.group.name: color_of(index) for index, summary in enumerate(drawn)}
     comparisons = [each for each in report.comparisons if each.other.name in colors]
-    shown = "Dot: one run. Bar: mean. Line: 95 % interval of the mean over seeds (t). Pale: 95 % interval over images (Wilson)."
+    shown = (
+        "Dot: one run. Bar: mean. Line: 95 % t interval of the mean over seeds. Pale: 95 % Wilson interval over images."
+    )
     content = _figure(charts.draw_accuracies(drawn), shown)
     if comparisons:
         chart = charts.draw_differences(comparisons, [colors[each.other.name] for each in comparisons])
@@ -163,12 +144,7 @@ def _table(report: Report) -> str:
         f"{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
         for name, *cells in rows
     )
-    return _scrolling(f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>", "All groups", "sortable")
-
-
-def _scrolling(rows: str, label: str, style: str = "") -> str:
-    """Return a table that scrolls by itself where the page is narrow."""
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table class="{style}">{rows}</table></div>'
+    return scrolling_table(f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>", "All groups", "sortable")
 
 
 def _curves(drawn: list[GroupSummary]) -> str:
@@ -223,89 +199,6 @@ def _confusion(summary: GroupSummary, classes: Sequence[str], color: str) -> str
     )
 
 
-def _mistakes(summary: GroupSummary, classes: Sequence[str]) -> str:
-    """Return the misclassified images with the highest loss of the group's ensemble."""
-    predictions = summary.group.predictions(summary.split)
-    if not predictions:
-        return ""
-    images, labels = misclassified_images(predictions), predictions[0].labels
-    probabilities = mean_probabilities(predictions)
-    losses, right = image_losses(probabilities, labels), correct_fractions(predictions)
-    worst = sorted(images, key=lambda position: -losses[position])[:_MISTAKES]
-    n = len(predictions)
-    tiles = []
-    for position in worst:
-        wrong = round(n * (1 - right[position]))
-        guesses = probabilities[position].copy()
-        guesses[labels[position]] = -1
-        hint = f"{SPLIT_NAMES[summary.split]} image {position}: {wrong} of {n} networks are wrong"
-        tiles.append(
-            _tile(
-                images[position],
-                f"{classes[labels[position]]} → {classes[int(guesses.argmax())]}",
-                f"{percent(float(guesses.max()), 0)} %" + (f", {wrong}/{n}" if n > 1 else ""),
-                hint,
-            )
-        )
-    return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else "<p>No image is misclassified.</p>"
-
-
-def _tile(image: NDArray[np.uint8], caption: str, second: str, hint: str) -> str:
-    """Return an image with a caption."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    source = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-    alt = escape(f"{hint}; {caption}")
-    return (
-        f'<figure class="tile" title="{escape(hint)}"><img src="{source}" alt="{alt}" width="56" height="56">'
-        f"<figcaption><b>{escape(caption)}</b><br>{escape(second)}</figcaption></figure>"
-    )
-
-
-def _disagreements(report: Report, drawn: list[GroupSummary], classes: Sequence[str]) -> str:
-    """Return the images that only one of two groups classifies correctly, for each comparison that is drawn."""
-    colors = {summary.group.name: color_of(index) for index, summary in enumerate(drawn)}
-    chosen = [each for each in report.comparisons if each.other.name in colors and each.test]
-    return "".join(_disagreement(each, report.split, colors, classes) for each in chosen)
-
-
-def _disagreement(comparison: Comparison, split: str, colors: dict[str, str], classes: Sequence[str]) -> str:
-    test, size = comparison.test, comparison.ensemble_size
-    assert test is not None
-    what = "the two networks" if size == 1 else f"ensembles of {size} networks each, mean probabilities"
-    by_seed = "".join(
-        f"<tr><th scope=row>{seed}</th><td>{each.only_first}</td><td>{each.only_second}</td><td>{p_text(each.p_value)}</td></tr>"
-        for seed, each in comparison.tests_by_seed.items()
-    )
-    first, second = escape(comparison.baseline.name), escape(comparison.other.name)
-    heading = f"<thead><tr><th>Seed</th><th>only {first}</th><th>only {second}</th><th>McNemar</th></tr></thead>"
-    pairs = f"<details><summary>The same test seed by seed</summary>{_scrolling(heading + f'<tbody>{by_seed}</tbody>', 'By seed')}</details>"
-    return (
-        f"<h3>{second} against {first}</h3><p>Exact McNemar test, {what}: {p_text(test.p_value)}.</p>"
-        + _side(comparison.only_other, test.only_second, comparison.other.name, split, colors, classes)
-        + _side(comparison.only_baseline, test.only_first, comparison.baseline.name, split, colors, classes)
-        + (pairs if len(comparison.tests_by_seed) > 1 else "")
-    )
-
-
-def _side(
-    images: list[Disagreement], count: int, name: str, split: str, colors: dict[str, str], classes: Sequence[str]
-) -> str:
-    tiles = "".join(
-        _tile(
-            each.image,
-            classes[each.label],
-            f"not {classes[each.predicted]}",
-            f"{SPLIT_NAMES[split]} image {each.position}: only {name} sees the {classes[each.label]}",
-        )
-        for each in images[:_DISAGREEMENTS]
-    )
-    more = f"; the first {_DISAGREEMENTS} are shown" if len(images) > _DISAGREEMENTS else ""
-    noun = "image is" if count == 1 else "images are"
-    swatch = f'<i class="swatch {colors[name]}"></i>'
-    return f'<p class="side">{swatch}{count} {noun} right only with <b>{escape(name)}</b>{more}.</p><div class="tiles">{tiles}</div>'
-
-
 def _run_table(summary: GroupSummary) -> str:
     """Return the runs of a group with everything that is needed to repeat them, folded."""
     heading = "".join(
@@ -331,7 +224,7 @@ def _run_table(summary: GroupSummary) -> str:
     n = len(summary.group.runs)
     return (
         f"<details><summary>{escape(summary.group.name)} <small>{n} {'run' if n == 1 else 'runs'}</small></summary>"
-        f"{_scrolling(f'<thead><tr>{heading}</tr></thead><tbody>{rows}</tbody>', 'Runs')}{shown}</details>"
+        f"{scrolling_table(f'<thead><tr>{heading}</tr></thead><tbody>{rows}</tbody>', 'Runs')}{shown}</details>"
     )
 
 
@@ -363,12 +256,14 @@ def _reading(report: Report) -> str:
     items = [
         f"Accuracies and losses are those of each run's metrics.json, on its {SPLIT_NAMES[report.split]} images.",
         f"The epoch that is scored is chosen by: {escape('; '.join(sorted(chosen)))}. The test images choose nothing.",
-        "<b>Over seeds</b>: 95 % t interval of the mean. It holds for new seeds on the same images, and needs three runs.",
+        "<b>Over seeds</b>: 95 % t interval of the mean. It holds for new seeds on the same images, and "
+        "needs three runs.",
         "<b>Over images</b>: 95 % interval for other images of the same kind and the same networks. "
         "For an accuracy it is Wilson's, for a difference a bootstrap over images. The two kinds are not added up.",
         "<b>McNemar</b>: exact binomial test on the images that only one of two classifiers gets right. "
         "p values of several comparisons are not corrected for their number.",
         "<b>NLL</b>: mean negative log-likelihood, the loss. <b>ECE</b>: expected calibration error, 15 equal bins.",
-        "<b>Multiply-adds</b>: of convolutions and matrix products, for one image. <b>Seconds</b>: training, mean of the runs.",
+        "<b>Multiply-adds</b>: of convolutions and matrix products, for one image. "
+        "<b>Seconds</b>: training, mean of the runs.",
     ]
     return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"

@@ -2,6 +2,7 @@
 
 python docs/pictures.py                             trains model=cnn and model=mlp (minutes), then draws every picture
 python docs/pictures.py --runs logs/CNN logs/MLP    draws the training curves of these run folders instead
+python docs/pictures.py --report FOLDER...          only photographs the report of these runs; needs chromium
 python docs/pictures.py --screenshots               also photographs TensorBoard and the demo page; needs chromium
 
 Every figure in a picture comes from a run folder, from benchmarks/results or from a model of the package.
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,12 +50,15 @@ STYLE = {
 PHOTO_DIGITS = "2026"  # written with the first test images of these digits, each used once
 ROOMS = [  # (name, content), a list for each layer, from the top of the picture down
     [
-        ("entry points", "train.py  evaluate.py  predict.py\nexport.py  demo.py"),
+        ("entry points", "train.py  evaluate.py  report.py\npredict.py  export.py  demo.py"),
         ("cli/", "parse, validate overrides,\nexit status"),
     ],
     [
         ("training/", "config → run folder:\nbuild, fit, test, resume"),
+    ],
+    [
         ("inference/", "picture → digits:\nphotos/, reader, calibration"),
+        ("analysis/", "finished runs → report:\nstatistics, html/"),
     ],
     [
         ("checkpoints/", "atomic writes, checksums,\npretrained weights"),
@@ -213,7 +217,7 @@ def draw_architecture() -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="Helvetica, sans-serif">',
         f'<rect width="{width}" height="{height}" rx="10" fill="#ffffff" stroke="#ced4da"/>',
     ]
-    colors = ("#fff4e6", "#e7f5ff", "#ebfbee", "#f3f0ff", "#f1f3f5")
+    colors = ("#fff4e6", "#e7f5ff", "#fff0f6", "#ebfbee", "#f3f0ff", "#f1f3f5")
     top = margin
     for layer, (rooms, color, band) in enumerate(zip(ROOMS, colors, bands, strict=True)):
         room_width = (width - 2 * margin - gap * (len(rooms) - 1)) / len(rooms)
@@ -292,6 +296,21 @@ def take_screenshots(runs: dict[str, Path], chromium: str) -> None:
         browser.close()
 
 
+def photograph_report(run_dirs: Iterable[Path], chromium: str) -> None:
+    """Photograph the first sections of a report."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        page_file = Path(folder, "report.html")
+        command = [sys.executable, "-m", "digitnet.report", *map(str, run_dirs), "-o", str(page_file)]
+        subprocess.run(command, check=True)
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1100, "height": 860})
+        page.goto(page_file.as_uri())
+        page.screenshot(path=IMAGES / "report.png")
+        browser.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument(
@@ -299,8 +318,14 @@ def main() -> None:
     )
     parser.add_argument("--screenshots", action="store_true", help="also photograph TensorBoard and the demo page")
     parser.add_argument("--chromium", default="/usr/bin/chromium", help="the browser of --screenshots")
+    parser.add_argument(
+        "--report", nargs="+", type=Path, metavar="FOLDER", help="only photograph the report of these runs"
+    )
     options = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
+    if options.report:
+        photograph_report(options.report, options.chromium)
+        return
     with tempfile.TemporaryDirectory() as folder, mpl.rc_context(STYLE):
         runs = dict(zip(("CNN", "MLP"), options.runs or (Path(folder, "cnn"), Path(folder, "mlp")), strict=True))
         for name, run_dir in {} if options.runs else runs.items():

@@ -38,7 +38,7 @@ def test_importing_the_package_imports_neither_torch_nor_hydra() -> None:
     assert not imported_by("import digitnet") & {"torch", "lightning", "hydra", "omegaconf", "numpy"}
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export", "demo", "sweep"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export", "demo", "sweep", "report"])
 def test_help_does_not_import_torch(command: str) -> None:
     exit_quietly = "try: entry.main()\nexcept SystemExit: pass"
     code = f"import sys; sys.argv[1:] = ['--help']\nimport digitnet.{command} as entry\n{exit_quietly}"
@@ -165,7 +165,7 @@ def test_the_sdist_contains_the_tests(distributions: Path) -> None:
     assert {"tests/test_package.py", "README.md", "LICENSE", "notebooks/quickstart.ipynb"} <= names
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export", "demo", "sweep"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export", "demo", "sweep", "report"])
 def test_the_console_commands_are_installed(command: str, tmp_path: Path) -> None:
     script = Path(sys.executable).parent / f"digitnet-{command}"
     done = subprocess.run([script, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from scipy.stats import t
 
+from digitnet.training.finished_runs import describe_mixture
 from digitnet.training.run_dir import read_metrics_csv
 
 HEADER = "what | n | test accuracy % | 95 % interval | test loss | val accuracy % | epochs × seconds each | threads"
@@ -33,6 +34,8 @@ def aggregate_sweep(sweep: Path) -> dict[str, Any]:
         `overrides`, those that all runs share, and `runs`, the metrics of each run.
     """
     run_dirs = sorted(path.parent for path in sweep.glob("*/metrics.json"))
+    if mixture := describe_mixture(run_dirs):
+        raise SystemExit(f"{sweep}: {mixture}, so a mean of them has no meaning; digitnet-report {sweep} compares them")
     overrides = [str(line).lstrip("+") for line in OmegaConf.load(run_dirs[0] / ".hydra" / "overrides.yaml")]
     shared = [override for override in overrides if not override.startswith(PER_RUN_OVERRIDES)]
     return {"overrides": shared, "runs": [_read_run(run_dir) for run_dir in run_dirs]}

@@ -130,6 +130,27 @@ class DigitModule(L.LightningModule):
         self.log_dict(self.compute_metrics("test"))
         self.log_dict(by_class, logger=False)  # charts of one point each would hide the others in TensorBoard
 
+    def count_multiply_adds(self) -> int | None:
+        """Return the number of multiplications with an addition that the network needs for one image.
+
+        Convolutions and matrix products are counted, by `torch.utils.flop_counter`.
+
+        Returns:
+            The number, or None if the network has an operation that cannot be counted.
+        """
+        from torch.utils.flop_counter import FlopCounterMode  # takes time to import
+
+        modes = [(module, module.training) for module in self.modules()]
+        try:
+            with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+                self.eval()(self.example_input_array)
+            return int(counter.get_total_flops() // 2)  # an addition and a multiplication are two of them
+        except Exception:  # a network may contain anything, and must not fail for being counted
+            return None
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
     def compute_metrics(self, stage: str) -> dict[str, Tensor]:
         """Return the loss and accuracy of an epoch over the images of all processes, each image counted once.
 

@@ -1,5 +1,6 @@
 """Scores trained models on the test images, outside a run."""
 
+import sys
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from digitnet.models.dataset_record import describe_datamodule
 from digitnet.training.build import build_data, build_trainer
 from digitnet.training.datasets import collect_images, has_test_data, require_same_data
 from digitnet.training.experiment import print_metrics, score_test_set
+from digitnet.training.finished_runs import describe_mixture
 from digitnet.training.processes import require_matching_processes, run_together
 from digitnet.training.run_dir import to_json
 
@@ -61,6 +63,8 @@ def run_evaluation(config: DictConfig) -> None:
         metrics = score_test_set(trainer, model, data)
     if not trainer.is_global_zero:
         return
+    if len(paths) > 1 and (mixture := describe_mixture([path.parents[1] for path in paths])):
+        sys.stderr.write(f"digitnet: {config.model_ref}: {mixture}; what is scored is the ensemble of all\n")
     record = describe_datamodule(data, model.num_classes)
     assert record is not None
     result = {"checkpoints": [str(path) for path in paths], "model": model.architecture, "data": record.name}

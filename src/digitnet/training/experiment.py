@@ -26,10 +26,12 @@ from digitnet.signals import ShutdownRequested, defer_signals
 from digitnet.training.build import Run, build_run, logger_nodes
 from digitnet.training.callbacks.logger_report import log_final_metrics
 from digitnet.training.callbacks.tensorboard import log_errors, log_hparams
-from digitnet.training.datasets import collect_images, has_test_data, has_validation_data
+from digitnet.training.datasets import collect_images, has_test_data
 from digitnet.training.processes import run_together
+from digitnet.training.provenance import code_commit, run_command
 from digitnet.training.resume import load_finished_result
 from digitnet.training.run_dir import RunResult, best_checkpoint, last_checkpoint, lock_run_dir, metrics_json, to_json
+from digitnet.training.run_predictions import predict_validation, write_predictions
 
 FINAL_METRICS = ("val/acc", "val/loss", "test/acc", "test/loss")
 
@@ -68,10 +70,11 @@ def _train_and_test(config: DictConfig, test: bool, callbacks: Sequence[L.Callba
     run = build_run(config, callbacks)
     if run.trainer.is_global_zero and config.trainer.get("enable_model_summary", True):
         print(ModelSummary(run.model, max_depth=2))
+    origin = _collect_origin(run) if run.trainer.is_global_zero else {}
     with run_together(run.trainer, config.peer_timeout, run_dir):
         _fit(run, checkpoint, run_dir)
         _load_best_epoch(run, run_dir)
-        result = _collect_result(run, config.seed)
+        result = _collect_result(run, config.seed) | origin
         if test and has_test_data(run.data):
             result |= score_test_set(run.trainer, run.model, run.data)
     if run.trainer.is_global_zero:
@@ -85,6 +88,15 @@ def _purge_later_events(config: DictConfig, checkpoint: Path | None) -> None:
     step = load_checkpoint(checkpoint)["global_step"] + 1 if checkpoint and nodes else 0
     for node in nodes:
         OmegaConf.update(node, "purge_step", step, force_add=True)
+
+
+def _collect_origin(run: Run) -> RunResult:
+    """Return what is known of the run before it starts, and was not changed while it ran: the network, the code."""
+    return {
+        "multiply_adds": run.model.count_multiply_adds(),
+        "command": run_command(),
+        "commit": code_commit(),
+    }
 
 
 def _fit(run: Run, checkpoint: Path | None, run_dir: Path) -> None:
@@ -115,7 +127,9 @@ def _collect_result(run: Run, seed: int) -> RunResult:
     return {
         "model": type(run.model).__name__,
         "data": run.model.dataset.name if run.model.dataset else None,
+        "classes": list(run.model.class_names),
         "epoch": best["epoch"] + 1,
+        "epochs": len(run.epoch_log.history),
         "steps": run.trainer.global_step,
         **{name: best[name] for name in FINAL_METRICS if name in best},
         "train/seconds": run.epoch_log.seconds,
@@ -148,12 +162,14 @@ def score_test_set(trainer: L.Trainer, model: DigitModule, data: L.LightningData
 
 
 def _write_results(run: Run, run_dir: Path, result: RunResult) -> None:
-    """Write metrics.json and the final records of TensorBoard, and print the end of the command's output."""
+    """Write the predictions, metrics.json and the final records of TensorBoard, and print the end of the output."""
+    val_logits = predict_validation(run)
+    write_predictions(run, run_dir, result["epoch"], val_logits)
     atomic_write(metrics_json(run_dir), to_json(result | environment_info()).encode())
     log_hparams(run.trainer, run.hparams, result)
     log_final_metrics(run.trainer, result)
-    if has_validation_data(run.data):
-        log_errors(run.trainer, run.model, *collect_images(run.data, "val"))
+    if val_logits is not None:
+        log_errors(run.trainer, *collect_images(run.data, "val"), val_logits)
     for logger in run.trainer.loggers:
         logger.finalize("success")
     shown = {name: result[name] for name in (*FINAL_METRICS, "train/seconds", "parameters") if name in result}

@@ -38,6 +38,11 @@ def metrics_json(run_dir: Path) -> Path:
     return run_dir / "metrics.json"
 
 
+def predictions_npz(run_dir: Path) -> Path:
+    """Return the path of the best epoch's predictions for the validation and test images."""
+    return run_dir / "predictions.npz"
+
+
 @contextmanager
 def lock_run_dir(run_dir: Path) -> Iterator[None]:
     """Keep other processes from training in a run folder.

@@ -14,8 +14,6 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchvision.utils import make_grid
 
-from digitnet.models import DigitModule
-
 _ERRORS_SHOWN = 16
 _IMAGES_SHOWN = 64
 _IMAGES_PER_BATCH = 1000
@@ -125,27 +123,25 @@ def _mark_first_columns(summary: Any) -> None:
     plugin_data.content = content.SerializeToString()
 
 
-@torch.inference_mode()
-def log_errors(trainer: L.Trainer, model: DigitModule, images: Tensor, labels: Tensor) -> None:
+def log_errors(trainer: L.Trainer, images: Tensor, labels: Tensor, logits: Tensor) -> None:
     """Log the confusion matrix and the misclassified images with the highest loss.
 
     Args:
         trainer: The Trainer of the run.
-        model: The model, in evaluation mode.
         images: Validation images, `[N, 28, 28]`.
         labels: Their labels, `[N]`.
+        logits: What the model predicts for the first M of them, `[M, 10]`.
     """
     if (writer := summary_writer(trainer)) is None:
         return
     from digitnet.plots import plot_confusion, plot_predictions  # imports matplotlib
 
-    batches = torch.split(images, _IMAGES_PER_BATCH)
-    logits = torch.cat([model(batch.to(model.device)).cpu() for batch in batches])
-    images, labels, predicted = images.cpu(), labels.cpu(), logits.argmax(dim=1)
-    confusion = multiclass_confusion_matrix(predicted, labels, num_classes=model.num_classes, validate_args=False)
-    writer.add_figure("val/confusion", plot_confusion(confusion, model.class_names), trainer.global_step)
+    logits = logits.cpu()
+    images, labels, predicted = images[: len(logits)].cpu(), labels[: len(logits)].cpu(), logits.argmax(dim=1)
+    confusion = multiclass_confusion_matrix(predicted, labels, num_classes=logits.shape[1], validate_args=False)
+    writer.add_figure("val/confusion", plot_confusion(confusion), trainer.global_step)
     losses = F.cross_entropy(logits, labels, reduction="none").masked_fill(predicted == labels, 0)
     misclassified = int((predicted != labels).sum())
     worst = losses.argsort(descending=True)[: min(_ERRORS_SHOWN, misclassified)]
-    plot = plot_predictions(images[worst], labels[worst], logits[worst].softmax(dim=1), class_names=model.class_names)
+    plot = plot_predictions(images[worst], labels[worst], logits[worst].softmax(dim=1))
     writer.add_figure("val/mistakes", plot, trainer.global_step)

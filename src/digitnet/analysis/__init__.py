@@ -1,0 +1,1 @@
+"""Finished runs, compared: their predictions, statistics and reports. Nothing here imports torch."""

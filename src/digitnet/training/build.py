@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import sys
 import warnings
 from dataclasses import dataclass
@@ -16,13 +17,14 @@ from lightning.fabric.plugins import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import LambdaCallback, TQDMProgressBar
+from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from omegaconf import DictConfig, OmegaConf
 
 from digitnet.checkpoints.lightning_io import AtomicCheckpointIO
 from digitnet.data import Augmentation, MNISTDataModule
 from digitnet.errors import UsageError
 from digitnet.models import DigitClassifier, Distillation
-from digitnet.training.callbacks import EpochLog, GracefulStop, RunCheckpoint, RunLength, TensorBoardReport
+from digitnet.training.callbacks import EpochLog, GracefulStop, Histograms, RunCheckpoint, RunLength, TensorBoardReport
 from digitnet.training.run_dir import metrics_csv
 
 _STOP_CRITERIA = ("min_epochs", "max_epochs", "min_steps", "max_steps", "max_time", "callbacks")
@@ -71,10 +73,20 @@ def build_run(config: DictConfig) -> Run:
         epoch_log,
         run_checkpoint,
         GracefulStop(run_checkpoint),
-        TensorBoardReport(hparams),
+        TensorBoardReport(hparams, _texts(config, model)),
         *_optional_callbacks(config),
     ]
     return Run(data, model, build_trainer(config.trainer, callbacks), epoch_log, hparams)
+
+
+def _texts(config: DictConfig, model: DigitClassifier) -> dict[str, str]:
+    """Return the texts of TensorBoard's Text tab: the command, the composed config and the layers, as Markdown."""
+    command = shlex.join(["python", "-m", "digitnet.train", *sys.argv[1:]])
+    return {
+        "run/command": f"```\n{command}\n```",
+        "run/config": f"```yaml\n{OmegaConf.to_yaml(config)}```",
+        "run/layers": f"```\n{ModelSummary(model, max_depth=2)}\n```",
+    }
 
 
 def _build_model(config: DictConfig, distillation: Distillation | None) -> DigitClassifier:
@@ -92,7 +104,7 @@ def _build_model(config: DictConfig, distillation: Distillation | None) -> Digit
 
 def _optional_callbacks(config: DictConfig) -> list[L.Callback]:
     """Build the callbacks that depend on top-level settings."""
-    callbacks: list[L.Callback] = []
+    callbacks: list[L.Callback] = [Histograms()] if config.tensorboard.histograms else []
     if config.compile:
         # Compiled after TensorBoardReport has traced the graph, because a compiled network cannot be traced.
         callbacks.append(LambdaCallback(on_train_start=_compile_network))

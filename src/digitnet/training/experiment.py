@@ -22,9 +22,10 @@ from digitnet.errors import RunError
 from digitnet.models import DigitModule
 from digitnet.signals import ShutdownRequested, defer_signals
 from digitnet.training.build import Run, build_run
-from digitnet.training.callbacks.tensorboard import log_errors, log_hparams
+from digitnet.training.callbacks.tensorboard import log_hparams
 from digitnet.training.resume import load_finished_result
 from digitnet.training.run_dir import RunResult, best_checkpoint, last_checkpoint, lock_run_dir, metrics_json, to_json
+from digitnet.training.visualization import visualize_run
 
 FINAL_METRICS = ("val/acc", "val/loss", "test/acc", "test/loss")
 
@@ -67,7 +68,7 @@ def _train_and_test(config: DictConfig, test: bool) -> RunResult:
     if test:
         result |= score_test_set(run.trainer, run.model, run.data)
     if run.trainer.is_global_zero:
-        _write_results(run, run_dir, result)
+        _write_results(run, run_dir, result, config.plots)
     return result
 
 
@@ -134,12 +135,12 @@ def score_test_set(trainer: L.Trainer, model: DigitModule, data: MNISTDataModule
     return metrics | {"test/seconds": seconds}
 
 
-def _write_results(run: Run, run_dir: Path, result: RunResult) -> None:
-    """Write metrics.json and the final records of TensorBoard, and print the end of the command's output."""
+def _write_results(run: Run, run_dir: Path, result: RunResult, plots: bool) -> None:
+    """Write metrics.json, the plots and the final records of TensorBoard, and print the result."""
     atomic_write(metrics_json(run_dir), to_json(result | environment_info()).encode())
     log_hparams(run.trainer, run.hparams, result)
-    if run.data.val_size:
-        log_errors(run.trainer, run.model, *run.data.split("val"))
+    if plots:
+        visualize_run(run.trainer, run.model, run.data, run.epoch_log.history, run_dir)
     for logger in run.trainer.loggers:
         logger.finalize("success")
     shown = {name: result[name] for name in (*FINAL_METRICS, "train/seconds", "parameters") if name in result}

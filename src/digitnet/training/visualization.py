@@ -1,0 +1,142 @@
+"""Draws the plots of a finished run, into its folder and into TensorBoard."""
+
+import io
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.tensorboard.writer import SummaryWriter
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+from torchvision.utils import make_grid
+
+from digitnet.checkpoints.atomic import atomic_write
+from digitnet.data import MNISTDataModule
+from digitnet.models import DigitModule
+from digitnet.training.callbacks.tensorboard import summary_writer
+from digitnet.training.run_dir import EpochRecord
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MISTAKES_SHOWN = 12
+_SAMPLES_SHOWN = 12
+_EMBEDDED_IMAGES = 1000
+_EMBEDDING_SIZE = 32  # principal components; the projector reads them from a text file, which would have megabytes
+_IMAGES_PER_BATCH = 1000
+
+
+def visualize_run(
+    trainer: L.Trainer, model: DigitModule, data: MNISTDataModule, history: Sequence[EpochRecord], run_dir: Path
+) -> None:
+    """Write the plots of a run as PNG files, and log them and more to TensorBoard.
+
+    The predictions are those on the validation images. A run without validation has only its curves.
+
+    Args:
+        trainer: The Trainer of the run.
+        model: The model with the weights of the best epoch, in evaluation mode.
+        data: The data module.
+        history: The records of the epochs.
+        run_dir: The run folder.
+    """
+    from digitnet.plots import plot_curves, render  # imports matplotlib
+
+    figures = {"curves": plot_curves(history)}
+    writer = summary_writer(trainer)
+    if data.val_size:
+        images, labels = (tensor.cpu() for tensor in data.split("val"))
+        logits, features = _predict(model, images)
+        figures |= _draw_predictions(images, labels, logits)
+        if writer:
+            _log_predictions(writer, images, labels, logits, features, trainer.global_step)
+    for name, figure in figures.items():
+        picture = render(figure)
+        content = io.BytesIO()
+        Image.fromarray(picture).save(content, format="png")
+        atomic_write(run_dir / f"{name}.png", content.getvalue())
+        if writer and name in ("confusion", "mistakes"):
+            writer.add_image(f"val/{name}", picture, trainer.global_step, dataformats="HWC")
+    if writer and (filters := first_layer_filters(model)) is not None:
+        writer.add_image("model/first_layer", filters, trainer.global_step)
+
+
+@torch.inference_mode()
+def _predict(model: DigitModule, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits `[N, 10]` and, for the first images, the input `[M, F]` of the last linear layer."""
+    features: list[Tensor] = []
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    logits = [model(batch.to(model.device)).cpu() for batch in images.split(_IMAGES_PER_BATCH)]
+    if linear:
+        with linear[-1].register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].cpu())):
+            model(images[:_EMBEDDED_IMAGES].to(model.device))
+    return torch.cat(logits), features[0] if features else logits[0][:_EMBEDDED_IMAGES]
+
+
+def _draw_predictions(images: Tensor, labels: Tensor, logits: Tensor) -> dict[str, "Figure"]:
+    """Draw the confusion matrix, the misclassified images with the highest loss, and the first images."""
+    from digitnet.plots import plot_confusion, plot_predictions  # imports matplotlib
+
+    predicted, probabilities = logits.argmax(dim=1), logits.softmax(dim=1)
+    confusion = multiclass_confusion_matrix(predicted, labels, num_classes=10, validate_args=False)
+    losses = F.cross_entropy(logits, labels, reduction="none").masked_fill(predicted == labels, 0)
+    misclassified = int((predicted != labels).sum())
+    worst = losses.argsort(descending=True)[: min(_MISTAKES_SHOWN, misclassified)]
+    first = torch.arange(min(_SAMPLES_SHOWN, len(images)))
+    return {
+        "confusion": plot_confusion(confusion),
+        "mistakes": plot_predictions(images[worst], labels[worst], probabilities[worst], columns=6),
+        "samples": plot_predictions(images[first], labels[first], probabilities[first], columns=6),
+    }
+
+
+def _log_predictions(
+    writer: SummaryWriter, images: Tensor, labels: Tensor, logits: Tensor, features: Tensor, step: int
+) -> None:
+    """Log the precision-recall curve of each digit, and the images in the space of the last layer's input."""
+    probabilities = logits.softmax(dim=1)
+    for digit in range(10):
+        writer.add_pr_curve(f"val_by_digit/{digit}", labels == digit, probabilities[:, digit], step)
+    count = len(features)
+    centred = features.float() - features.float().mean(dim=0)
+    rank = min(_EMBEDDING_SIZE, *centred.shape)
+    _, _, components = torch.linalg.svd(centred, full_matrices=False)
+    pairs = torch.stack([labels, logits.argmax(dim=1)], dim=1)[:count]
+    directory = Path(writer.log_dir)
+    shutil.rmtree(directory / "00000", ignore_errors=True)  # of an earlier end of this run
+    (directory / "projector_config.pbtxt").unlink(missing_ok=True)
+    writer.add_embedding(
+        (centred @ components[:rank].T).round(decimals=3),
+        metadata=[[str(actual), str(predicted)] for actual, predicted in pairs.tolist()],
+        metadata_header=["actual", "predicted"],
+        label_img=images[:count].unsqueeze(1).float() / 255,
+        tag="validation",
+    )
+
+
+def first_layer_filters(model: nn.Module) -> Tensor | None:
+    """Return the filters of the first layer as one picture.
+
+    Args:
+        model: A network whose first layer is a convolution of one channel or a linear layer of 784 inputs.
+
+    Returns:
+        The filters side by side, `[3, H, W]` from 0 (lowest weight of the filter) to 1 (highest weight). None for a
+        network that starts with another layer.
+    """
+    layers = (module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear))
+    layer = next(layers, None)
+    if isinstance(layer, nn.Conv2d) and layer.in_channels == 1:
+        filters = layer.weight.detach().cpu()
+    elif isinstance(layer, nn.Linear) and layer.in_features == 784:
+        filters = layer.weight.detach().cpu().view(-1, 1, 28, 28)
+    else:
+        return None
+    enlarged = filters.repeat_interleave(max(1, 40 // filters.shape[-1]), dim=2)
+    enlarged = enlarged.repeat_interleave(max(1, 40 // filters.shape[-1]), dim=3)
+    return make_grid(enlarged, nrow=16, normalize=True, scale_each=True, pad_value=1)

@@ -1,7 +1,7 @@
 """Plot data, predictions and training curves; the only module that imports matplotlib."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -21,7 +21,7 @@ def render(figure: Figure, dpi: int = 120) -> NDArray[np.uint8]:
         The picture `[H, W, 3]`.
     """
     figure.set_dpi(dpi)
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     picture: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3]
     return picture

@@ -71,7 +71,7 @@ def _predict(model: DigitModule, images: Tensor) -> tuple[Tensor, Tensor]:
     """Return the logits `[N, 10]` and, for the first images, the input `[M, F]` of the last linear layer."""
     features: list[Tensor] = []
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    logits = [model(batch.to(model.device)).cpu() for batch in images.split(_IMAGES_PER_BATCH)]
+    logits = [model(batch.to(model.device)).cpu() for batch in torch.split(images, _IMAGES_PER_BATCH)]
     if linear:
         with linear[-1].register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].cpu())):
             model(images[:_EMBEDDED_IMAGES].to(model.device))
@@ -139,4 +139,5 @@ def first_layer_filters(model: nn.Module) -> Tensor | None:
         return None
     enlarged = filters.repeat_interleave(max(1, 40 // filters.shape[-1]), dim=2)
     enlarged = enlarged.repeat_interleave(max(1, 40 // filters.shape[-1]), dim=3)
-    return make_grid(enlarged, nrow=16, normalize=True, scale_each=True, pad_value=1)
+    picture: Tensor = make_grid(enlarged, nrow=16, normalize=True, scale_each=True, pad_value=1)
+    return picture

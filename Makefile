@@ -34,4 +34,4 @@ fault:  ## run the fault tests at full size, a quarter of an hour; writes tests/
 	python -m pytest -m "fault or not fault" tests/faults --fault-report tests/faults/REPORT.md
 
 bench:  ## run the benchmarks, an hour; see benchmarks/README.md for the two that it leaves out
-	for name in trainer_overhead startup evaluation guard_overhead scaling image_throughput export; do python benchmarks/$$name.py || exit 1; done
+	for name in trainer_overhead startup evaluation guard_overhead scaling image_throughput export sweep; do python benchmarks/$$name.py || exit 1; done

@@ -61,7 +61,7 @@ ROOMS = [  # (name, content), a list for each layer, from the top of the picture
         ("plots.py", "everything drawn\nwith matplotlib"),
     ],
     [
-        ("models/", "pixels → logits:\nCNN, MLP, loss, metrics"),
+        ("models/", "pixels → logits: CNN, MLP,\nResNet, loss, metrics"),
         ("data/", "MNIST files → batches:\nsplit, loader, augmentation"),
     ],
     [("leaves", "errors.py   signals.py   distributed.py   environment.py")],

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -69,6 +69,22 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return CompletedRun(status, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def forgets_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo what the imports of a test's own modules leave behind: modules, search path and registered networks."""
+    from digitnet.models import MODELS, registry
+
+    before = dict(MODELS)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    MODELS.clear()
+    MODELS.update(before)
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+    registry._import_entry_points.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ NAMES = ("cnn", "mlp")
 
 
 def export_to(path: Path, model: str) -> Path:
-    export.command(Namespace(model=model, format=None, output=path))
+    export.command(Namespace(model=model, format=None, output=path, data_root=None))
     return path
 
 

@@ -1,17 +1,30 @@
 """The package: its exports, what importing it loads, and the contents of the wheel and the sdist."""
 
+import os
+import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import FAST, spawn
+from tests.docs.pages import command_lines
+from tests.docs.test_commands import write_files
 
 ROOT = Path(__file__).parents[1]
+EXTENDING = ROOT / "docs" / "extending.md"
 SOURCES = ROOT / "src" / "digitnet"
+# The commands of that page that use a network of one's own, by what they do.
+OWN_COMMANDS = {
+    "resume" if " resume=" in line else line.split()[0].removeprefix("digitnet-"): line
+    for line in command_lines(EXTENDING)
+    if "my_networks" in line
+}
 SUFFIXES = (".py", ".gz", ".safetensors", ".json", ".html", ".css", ".js")
 
 
@@ -25,7 +38,7 @@ def test_importing_the_package_imports_neither_torch_nor_hydra() -> None:
     assert not imported_by("import digitnet") & {"torch", "lightning", "hydra", "omegaconf", "numpy"}
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export", "demo"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export", "demo", "sweep"])
 def test_help_does_not_import_torch(command: str) -> None:
     exit_quietly = "try: entry.main()\nexcept SystemExit: pass"
     code = f"import sys; sys.argv[1:] = ['--help']\nimport digitnet.{command} as entry\n{exit_quietly}"
@@ -42,8 +55,8 @@ def test_all_exported_names_can_be_imported_and_are_listed() -> None:
 
     assert all(getattr(digitnet, name).__name__ == name for name in digitnet.__all__)
     assert set(digitnet.__all__) <= set(dir(digitnet))
-    with pytest.raises(AttributeError, match="ResNet"):
-        _ = digitnet.ResNet
+    with pytest.raises(AttributeError, match="VisionTransformer"):
+        _ = digitnet.VisionTransformer
 
 
 def test_pyproject_lists_every_package_of_the_source_tree() -> None:
@@ -89,6 +102,62 @@ def test_an_installed_wheel_works_from_an_empty_folder(distributions: Path, tmp_
     assert [path.name for path in empty.iterdir()] == ["out"]
 
 
+@dataclass
+class OwnNetwork:
+    """The network of docs/extending.md in an otherwise empty folder, for which an unpacked wheel is used."""
+
+    folder: Path
+    site: Path
+
+    def start(self, line: str, *more: str) -> subprocess.Popen[str]:
+        """Start a command of the page, with more arguments."""
+        program, *arguments = shlex.split(line)
+        command = [Path(sys.executable).parent / program, *arguments, *more]
+        environment = os.environ | {"PYTHONPATH": str(self.site), "COLUMNS": "120"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, cwd=self.folder, env=environment, text=True, **pipes)
+
+    def run(self, line: str, *more: str) -> str:
+        """Run a command of the page to its end, and return what it prints."""
+        process = self.start(line, *more)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        return out
+
+
+@pytest.fixture(scope="module")
+def own_network(distributions: Path, tmp_path_factory: pytest.TempPathFactory) -> OwnNetwork:
+    """Write the files of the page, and train the network with the first command of the page."""
+    own = OwnNetwork(tmp_path_factory.mktemp("own"), tmp_path_factory.mktemp("site"))
+    (wheel,) = distributions.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(own.site)
+    write_files(EXTENDING, own.folder)
+    assert "Linear" in own.run(OWN_COMMANDS["train"], "debug=fast")
+    return own
+
+
+def test_an_own_network_is_trained_and_evaluated_with_an_installed_wheel_from_an_empty_folder(
+    own_network: OwnNetwork,
+) -> None:
+    assert "Linear, 10,000 test images" in own_network.run(OWN_COMMANDS["evaluate"])
+
+
+@pytest.mark.slow
+def test_an_own_network_works_in_all_other_commands_of_an_installed_wheel(own_network: OwnNetwork) -> None:
+    shutil.copy(ROOT / "docs/images/photo.jpg", own_network.folder)
+    assert "photo.jpg" in own_network.run(OWN_COMMANDS["predict"])
+    assert "test images correct" in own_network.run(OWN_COMMANDS["export"])
+    assert "epoch 3/3" in own_network.run(OWN_COMMANDS["resume"], "trainer.max_epochs=3")
+    loaded = own_network.run("python -c", "import digitnet, my_networks; print(digitnet.load('runs/linear'), digitnet)")
+    assert "Linear(" in loaded
+    assert str(own_network.site) in loaded
+    with own_network.start(OWN_COMMANDS["demo"], "--port", "0") as demo:
+        assert demo.stdout is not None
+        assert "serves the page" in demo.stdout.readline()
+        demo.terminate()
+    assert demo.returncode == 143
+
+
 def test_the_sdist_contains_the_tests(distributions: Path) -> None:
     (sdist,) = distributions.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
@@ -96,7 +165,7 @@ def test_the_sdist_contains_the_tests(distributions: Path) -> None:
     assert {"tests/test_package.py", "README.md", "LICENSE", "notebooks/quickstart.ipynb"} <= names
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export", "demo"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export", "demo", "sweep"])
 def test_the_console_commands_are_installed(command: str, tmp_path: Path) -> None:
     script = Path(sys.executable).parent / f"digitnet-{command}"
     done = subprocess.run([script, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -4,6 +4,7 @@ import re
 
 from omegaconf import DictConfig
 
+from digitnet.checkpoints.latest import expand_latest
 from digitnet.cli.hydra_app import run_hydra_app
 
 # Modules that import torch are imported where they are used, so that `--help` does not wait for it.
@@ -14,9 +15,21 @@ def main() -> None:
     run_hydra_app("evaluate", run_job, validate, expand_overrides=expand_overrides)
 
 
-def expand_overrides(overrides: list[str]) -> list[str]:
-    """Rename the key `model` to `model_ref`, since Hydra would take `model=cnn` for a choice of the group `model`."""
-    return [re.sub(r"^\+*model=", "model_ref=", override) for override in overrides]
+def expand_overrides(overrides: list[str], config_dir: str | None) -> list[str]:
+    """Rename the key `model` to `model_ref`, and add the data set that the model was trained on.
+
+    Hydra would take `model=cnn` for a choice of the group `model`. The value "latest" is replaced by the folder of the
+    run.
+    """
+    renamed = [re.sub(r"^\+*model=", "model_ref=", override) for override in overrides]
+    references = [override for override in renamed if override.startswith("model_ref=")]
+    if not references:
+        return renamed
+    latest = [each for each in references if each in ("model_ref=latest", "model_ref='latest'")]
+    renamed = [f"model_ref={expand_latest('latest', 'model')}" if each in latest else each for each in renamed]
+    from digitnet.training.datasets import add_recorded_data
+
+    return add_recorded_data(renamed)
 
 
 def validate(config: DictConfig) -> None:

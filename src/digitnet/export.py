@@ -14,21 +14,41 @@ FORMATS = ("onnx", "safetensors")
 
 def main() -> None:
     """Run the command line of `digitnet-export`."""
+    argparse_app.run_command(build_parser(), command)
+
+
+def build_parser() -> argparse_app.CliParser:
+    """Return the parser of the command line."""
     parser = argparse_app.CliParser(
         prog="digitnet-export",
+        examples={
+            "--model RUN_DIR -o digits.onnx": "a run, for ONNX Runtime",
+            "--model latest -o digits.safetensors": "the run that was started last",
+            "--model cnn -o cnn.onnx": "the bundled CNN",
+        },
         description="Export a trained model as one file with a card beside it: FILE.onnx and FILE.onnx.json, or "
-        "FILE.safetensors and FILE.json. Before the file is written, it is run on the 10,000 test images and must "
-        "predict the same classes as PyTorch, with probabilities within 1e-5. Existing files are not overwritten.",
+        "FILE.safetensors and FILE.json. Before the file is written, it is run on the test images of the data that the "
+        "model was trained on and must predict the same classes as PyTorch, with probabilities within 1e-5. Existing "
+        "files are not overwritten.",
     )
     parser.add_argument(
         "--model",
         metavar="REF",
+        type=argparse_app.model_reference,
         required=True,
-        help="cnn or mlp (bundled), a run folder (its best checkpoint), a checkpoint or an exported .safetensors file",
+        help="cnn or mlp (bundled), a run folder (its best checkpoint), a checkpoint, an exported .safetensors file, "
+        "or latest for the run that was started last",
     )
     parser.add_argument("--format", choices=FORMATS, help="file format (default: from the suffix of FILE)")
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="folder of the data that the model was trained on (default: where it was at the training)",
+    )
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="file to write")
-    argparse_app.run_command(parser, command)
+    argparse_app.add_import_option(parser)
+    return parser
 
 
 def command(options: Namespace) -> None:
@@ -40,7 +60,7 @@ def command(options: Namespace) -> None:
     from digitnet.environment import environment_info
     from digitnet.inference.model_export import export_model
 
-    print(export_model(pretrained.load(options.model), path, environment_info()))
+    print(export_model(pretrained.load(options.model), path, environment_info(), options.data_root))
 
 
 def validate_output(path: Path, file_format: str) -> None:

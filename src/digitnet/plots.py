@@ -1,13 +1,18 @@
 """Plot data, predictions and training curves; the only module that imports matplotlib."""
 
-from collections.abc import Sequence
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
+
+_MAX_LABELLED_BARS = 12
 
 
 def render(figure: Figure, dpi: int = 120) -> NDArray[np.uint8]:
@@ -27,7 +32,13 @@ def render(figure: Figure, dpi: int = 120) -> NDArray[np.uint8]:
     return picture
 
 
-def plot_predictions(images: Tensor, labels: Tensor, probabilities: Tensor, columns: int = 6) -> Figure:
+def plot_predictions(
+    images: Tensor,
+    labels: Tensor,
+    probabilities: Tensor,
+    columns: int = 6,
+    class_names: Sequence[str] | None = None,
+) -> Figure:
     """Plot images above bar charts of their predicted probabilities.
 
     The title and the bar of the predicted class are green if the prediction is correct, otherwise red.
@@ -37,12 +48,15 @@ def plot_predictions(images: Tensor, labels: Tensor, probabilities: Tensor, colu
         labels: Actual classes `[N]`.
         probabilities: Predicted probabilities `[N, C]`.
         columns: Number of images in a row.
+        class_names: Names of the classes; None numbers them from 0.
 
     Returns:
         The figure.
     """
     # One Axes for all, in units of pixels of the images: an Axes for each image takes ten times as long to draw.
     cell_width, cell_height, bar_height = 36, 62, 14
+    num_classes = probabilities.shape[-1]
+    names = list(class_names or map(str, range(num_classes)))
     rows = max(1, -(-len(images) // columns))
     figure = Figure(figsize=(columns * 1.4, rows * 1.4 * cell_height / cell_width))
     axis = figure.add_axes((0, 0, 1, 1))
@@ -53,18 +67,30 @@ def plot_predictions(images: Tensor, labels: Tensor, probabilities: Tensor, colu
         left, top = column * cell_width, row * cell_height + 11
         predicted = int(values.argmax())
         color = "tab:green" if predicted == label else "tab:red"
-        axis.text(left + 14, top - 5.2, f"predicted {predicted}", ha="center", color=color, fontsize=10, weight="bold")
-        axis.text(left + 14, top - 0.8, f"actual {label}, {values.max():.1%}", ha="center", fontsize=8)
+        text = functools.partial(axis.text, ha="center", parse_math=False)
+        text(left + 14, top - 5.2, f"predicted {names[predicted]}", color=color, fontsize=10, weight="bold")
+        text(left + 14, top - 0.8, f"actual {names[label]}, {values.max():.1%}", fontsize=8)
         axis.imshow(image.numpy(), cmap="gray_r", extent=(left, left + 28, top + 28, top))
         step = 28 / len(values)
         centres, base = left + step * (np.arange(len(values)) + 0.5), top + 29 + bar_height
         colors = [color if number == predicted else "tab:gray" for number in range(len(values))]
         axis.bar(centres, [-bar_height * value for value in values.tolist()], 0.8 * step, bottom=base, color=colors)
         axis.plot([left, left + 28], [base, base], color="tab:gray", linewidth=0.8)
-        for number, centre in enumerate(centres):
-            axis.text(centre, base + 3.4, str(number), ha="center", fontsize=6)
+        for name, centre in zip(names, centres, strict=True) if _has_short_names(names) else ():
+            text(centre, base + 3.4, name, fontsize=6)
     axis.set(xlim=(-4, columns * cell_width - 4), ylim=(rows * cell_height, 0), aspect="auto")
     return figure
+
+
+def _label_bars(axis: Axes, names: Sequence[str]) -> None:
+    """Name the bars of the classes if their names are short and few; a title names the classes that matter."""
+    shown = list(names) if _has_short_names(names) else []
+    axis.set_xticks(range(len(shown)), shown, parse_math=False)
+    axis.tick_params(labelsize=6)
+
+
+def _has_short_names(names: Sequence[str]) -> bool:
+    return len(names) <= _MAX_LABELLED_BARS and max(map(len, names)) <= 2
 
 
 class ContactSheetItem(NamedTuple):
@@ -83,15 +109,18 @@ class ContactSheetItem(NamedTuple):
     """The network's input `[28, 28]` for the largest digit; None if the picture has no digit."""
 
     probabilities: Sequence[float] | None
-    """The ten probabilities for the largest digit; None if the picture has no digit."""
+    """The probabilities of the classes for the largest digit; None if the picture has no digit."""
 
 
-def plot_contact_sheet(items: Sequence[ContactSheetItem], columns: int = 3) -> Figure:
+def plot_contact_sheet(
+    items: Sequence[ContactSheetItem], columns: int = 3, class_names: Sequence[str] | None = None
+) -> Figure:
     """Plot pictures, each with the network's input and the predicted probabilities of its largest digit.
 
     Args:
         items: The pictures.
         columns: Number of pictures in a row.
+        class_names: Names of the classes; None numbers them from 0.
 
     Returns:
         The figure.
@@ -110,9 +139,9 @@ def plot_contact_sheet(items: Sequence[ContactSheetItem], columns: int = 3) -> F
         if item.image is not None and item.probabilities is not None:
             input_axis.imshow(item.image, cmap="gray")
             bars.axis("on")
-            bars.bar(range(10), item.probabilities, color="tab:blue")
-            bars.set(xticks=range(10), yticks=[], ylim=(0, 1))
-            bars.tick_params(labelsize=6)
+            bars.bar(range(len(item.probabilities)), item.probabilities, color="tab:blue")
+            bars.set(yticks=[], ylim=(0, 1))
+            _label_bars(bars, class_names or [str(label) for label in range(len(item.probabilities))])
     return figure
 
 
@@ -139,25 +168,57 @@ def plot_curves(history: Sequence[dict[str, float]]) -> Figure:
     return figure
 
 
-def plot_confusion(counts: Tensor) -> Figure:
+def plot_confusion(counts: Tensor, class_names: Sequence[str] | None = None) -> Figure:
     """Plot a confusion matrix.
 
     The shade of an error is its fraction of the actual class. Correct predictions are not shaded, or the errors would
     be too pale to see.
 
     Args:
-        counts: Number of images `[10, 10]` by actual class (row) and predicted class (column).
+        counts: Number of images `[C, C]` by actual class (row) and predicted class (column).
+        class_names: Names of the classes; None numbers them from 0.
 
     Returns:
         The figure.
     """
-    figure = Figure(figsize=(6, 6), layout="constrained")
+    names = list(class_names or map(str, range(len(counts))))
+    side = max(6.0, 0.3 * len(counts))
+    figure = Figure(figsize=(side, side), layout="constrained")
     axis = figure.subplots()
     fractions = (counts / counts.sum(dim=1, keepdim=True).clamp(min=1)).fill_diagonal_(0)
     axis.imshow(fractions.numpy(), cmap="Reds", alpha=0.7)
-    for actual in range(10):
-        for predicted in range(10):
+    fontsize = 11 if len(counts) <= _MAX_LABELLED_BARS else 6
+    for actual in range(len(counts)):
+        for predicted in range(len(counts)):
             if count := int(counts[actual, predicted]):
-                axis.text(predicted, actual, str(count), ha="center", va="center", fontsize=11)
-    axis.set(xlabel="Predicted", ylabel="Actual", xticks=range(10), yticks=range(10))
+                axis.text(predicted, actual, str(count), ha="center", va="center", fontsize=fontsize)
+    axis.set(xlabel="Predicted", ylabel="Actual")
+    slanted: dict[str, Any] = {"rotation": 45, "ha": "right"} if max(map(len, names)) > 2 else {}
+    axis.set_xticks(range(len(names)), names, fontsize=fontsize + 1, parse_math=False, **slanted)
+    axis.set_yticks(range(len(names)), names, fontsize=fontsize + 1, parse_math=False)
+    return figure
+
+
+def plot_study(accuracies: Mapping[int, float], importances: Mapping[str, float]) -> Figure:
+    """Plot the accuracy of every trial of a sweep, and how important each searched key is.
+
+    Args:
+        accuracies: Validation accuracy, as a fraction, of each complete trial by its number.
+        importances: Importance of each key, from 0 to 1. May be empty.
+
+    Returns:
+        The figure.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    history, bars = figure.subplots(1, 2)
+    numbers = sorted(accuracies)
+    best = list(itertools.accumulate((accuracies[number] for number in numbers), max))
+    history.plot(numbers, [accuracies[number] for number in numbers], "o", markersize=4, label="trial")
+    history.step(numbers, best, where="post", label="best so far")
+    history.set(xlabel="Trial", ylabel="Validation accuracy")
+    history.grid(alpha=0.3)
+    history.legend()
+    keys = sorted(importances, key=lambda name: importances[name])
+    bars.barh(keys, [importances[key] for key in keys])
+    bars.set(xlabel="Importance", xlim=(0, 1))
     return figure

@@ -12,8 +12,19 @@ from digitnet.errors import UsageError, check_argument
 
 def main() -> None:
     """Run the command line of `digitnet-predict`."""
+    argparse_app.run_command(build_parser(), command)
+
+
+def build_parser() -> argparse_app.CliParser:
+    """Return the parser of the command line."""
     parser = argparse_app.CliParser(
-        prog="digitnet-predict", description="Read the digits in pictures: photos, scans and drawings."
+        prog="digitnet-predict",
+        description="Read the digits in pictures: photos, scans and drawings.",
+        examples={
+            "photo.jpg": "print the digits in a picture",
+            "scans/ --csv": "those of all pictures in a folder, as CSV",
+            "photo.jpg --contact-sheet seen.png": "also draw what the network sees",
+        },
     )
     parser.add_argument(
         "paths", nargs="*", type=Path, metavar="FILE_OR_FOLDER", help="a picture, or a folder with pictures"
@@ -21,8 +32,10 @@ def main() -> None:
     parser.add_argument(
         "--model",
         metavar="REF",
-        default="cnn",
-        help="cnn or mlp (bundled), a run folder, a checkpoint or an exported .safetensors file (default: cnn)",
+        type=argparse_app.model_reference,
+        default="bundled:cnn",
+        help="cnn or mlp (bundled), a run folder, a checkpoint, an exported .safetensors file, or latest for the run "
+        "that was started last (default: cnn)",
     )
     output_format = parser.add_mutually_exclusive_group()
     output_format.add_argument("--json", action="store_true", help="print a JSON list with an object for each file")
@@ -34,9 +47,13 @@ def main() -> None:
         help="save an image of the pictures, the network's inputs and the probabilities",
     )
     parser.add_argument(
-        "--test-samples", type=int, metavar="N", help="predict N random images of the MNIST test set instead of files"
+        "--test-samples",
+        type=int,
+        metavar="N",
+        help="predict N random test images of the data that the model was trained on instead of files",
     )
-    argparse_app.run_command(parser, command)
+    argparse_app.add_import_option(parser)
+    return parser
 
 
 def command(options: Namespace) -> None:
@@ -74,11 +91,14 @@ def predict_files(options: Namespace) -> None:
     from digitnet.inference.reader import DigitReader
 
     files = [file for path in options.paths for file in expand_path(path)]
-    outcomes = read_with_progress(DigitReader(options.model), files)
+    reader = DigitReader(options.model)
+    outcomes = read_with_progress(reader, files)
     if len(files) == 1 and isinstance(outcomes[0], UsageError):
         raise outcomes[0]
-    show = output.print_json if options.json else output.print_csv if options.csv else output.print_results
-    show(files, outcomes)
+    if options.csv:
+        output.print_csv(files, outcomes, reader.class_names)
+    else:
+        (output.print_json if options.json else output.print_results)(files, outcomes)
     failed = {file: outcome for file, outcome in zip(files, outcomes, strict=True) if isinstance(outcome, UsageError)}
     for error in failed.values():
         argparse_app.print_error(str(error))
@@ -89,19 +109,27 @@ def predict_files(options: Namespace) -> None:
 
 
 def predict_test_samples(model: str, count: int, contact_sheet: Path | None) -> None:
-    """Print the predicted and the actual classes of random images of the test set."""
+    """Print the predicted and the actual classes of random test images of the data that the model was trained on."""
     import torch
 
-    from digitnet.data import mnist
+    from digitnet.checkpoints.recorded_data import open_recorded_data
     from digitnet.inference import output
     from digitnet.inference.reader import DigitReader
+    from digitnet.models import MNIST_RECORD
 
-    images, labels = mnist.load_mnist("test")
+    reader = DigitReader(model)
+    record = reader.model.dataset or MNIST_RECORD
+    data = open_recorded_data(record)
+    if data is None:
+        raise UsageError(
+            f"--test-samples: the images of {record.name} are not where they were when {model} was trained"
+        )
+    images, labels = data.split("test")
     indices = torch.randperm(len(images))[:count]
-    probabilities = DigitReader(model).probabilities(images[indices])
-    output.print_test_samples(indices, labels[indices], probabilities)
+    probabilities = reader.probabilities(images[indices])
+    output.print_test_samples(indices, labels[indices], probabilities, reader.class_names)
     if contact_sheet:
-        output.save_test_samples(contact_sheet, images[indices], labels[indices], probabilities)
+        output.save_test_samples(contact_sheet, images[indices], labels[indices], probabilities, reader.class_names)
 
 
 if __name__ == "__main__":

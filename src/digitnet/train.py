@@ -1,6 +1,8 @@
 """Train a digit classifier: `python -m digitnet.train model=cnn`, with any override of configs/train.yaml."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -23,7 +25,7 @@ def run_job(config: DictConfig) -> float | None:
         config: The composed config.
 
     Returns:
-        The validation accuracy of the best epoch, which a sweep compares; None without validation.
+        The validation accuracy of the best epoch, which a sweeper has to maximize; None without validation.
     """
     from digitnet.training.experiment import run_experiment
 
@@ -39,20 +41,27 @@ def validate(config: DictConfig) -> None:
     validate_run(config)
 
 
-def expand_overrides(overrides: list[str]) -> list[str]:
+def expand_overrides(overrides: list[str], config_dir: str | None) -> list[str]:
     """Expand `resume=RUN_DIR`; see `digitnet.training.resume.expand_resume`."""
     if not any(override.lstrip("+").startswith("resume=") for override in overrides):
         return overrides
     from digitnet.training.resume import expand_resume
 
-    return expand_resume(overrides)
+    return expand_resume(overrides, config_dir)
 
 
-def lock(configs: list[DictConfig]) -> AbstractContextManager[None]:
-    """Lock the output folder; see `digitnet.training.preflight.hold_run_dir`."""
+@contextmanager
+def lock(configs: list[DictConfig]) -> Iterator[None]:
+    """Lock the output folder while the jobs run; at the end of a sweep, print the table of its runs."""
     from digitnet.training.preflight import hold_run_dir
+    from digitnet.training.sweep_summary import print_sweep_summary
 
-    return hold_run_dir(configs)
+    with hold_run_dir(configs):
+        try:
+            yield
+        finally:  # also if a job has failed, or a signal has ended the sweep
+            if configs[0].hydra.mode == RunMode.MULTIRUN:
+                print_sweep_summary(Path(configs[0].hydra.sweep.dir))
 
 
 if __name__ == "__main__":

@@ -103,3 +103,11 @@ def test_keras_is_timed_in_a_process_of_another_interpreter(tmp_path: Path) -> N
     assert_same_keys_as_committed(result, "keras.json")
     assert set(result["seconds"]["keras_cnn_epoch_beside_fast_run"]) == {21.4}
     assert len(result["fast_run_test_acc"]) == 1
+
+
+@pytest.mark.slow
+def test_the_trials_per_hour_are_measured_for_one_and_two_workers(tmp_path: Path) -> None:
+    sizes = ("--trials", 2, "--epochs", 1, "--train-size", 1000)
+    result = run_benchmark("sweep.py", tmp_path / "out.json", *sizes)
+    assert set(result["trials_per_hour"]) == {"plain_runs", "one_worker", "two_workers"}
+    assert all(count > 0 for count in result["trials_per_hour"].values())

@@ -9,8 +9,9 @@ import lightning as L
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from digitnet.cli.override_validation import _all_keys, check_key, check_types, did_you_mean
+from digitnet.cli.override_validation import _all_keys, check_key, check_types
 from digitnet.cli.signatures import accepted_parameters, matches_type
+from digitnet.cli.suggestions import did_you_mean
 from digitnet.errors import UsageError
 
 
@@ -103,7 +104,7 @@ def test_the_key_is_suggested_for_a_typo_in_it(config: DictConfig) -> None:
 def test_the_error_about_a_wrong_value_names_the_key_that_was_set(config: DictConfig) -> None:
     changed = OmegaConf.merge(config, {"optimizer": {"lr": "abc"}})
     assert isinstance(changed, DictConfig)
-    with pytest.raises(UsageError, match=r"optimizer\.lr=abc: must be float"):
+    with pytest.raises(UsageError, match=r"optimizer\.lr=abc: must be a number"):
         check_types(changed)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from digitnet import evaluate
+from digitnet import evaluate, sweep
 from digitnet.cli import command_line
 from tests.docs.pages import IDS, PAGES, ROOT, blocks, command_lines, words
 
@@ -67,6 +67,8 @@ def check_digitnet(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPa
         # There is no run to resume, so the overrides of train are not expanded.
         expand = evaluate.expand_overrides if name == "evaluate" else None
         command_line.validate_command_line(arguments, name, lambda config: None, expand)
+    elif name == "sweep":
+        sweep.validate(arguments)
     else:
         parse_with(import_module(f"digitnet.{name}").main, arguments, monkeypatch)
 
@@ -125,7 +127,7 @@ def check(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             check_pip(arguments)
         case ["make", *arguments]:
             check_make(arguments)
-        case ["tensorboard", "--logdir", _] | ["pre-commit", "install"]:
+        case ["tensorboard", "--logdir", _] | ["optuna-dashboard", _] | ["pre-commit", "install"]:
             pass
         case _:
             raise AssertionError(f"no check for {command}")

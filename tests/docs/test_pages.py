@@ -97,18 +97,22 @@ def test_every_picture_is_used_and_every_used_picture_is_there() -> None:
     assert used == {path.name for path in (ROOT / "docs/images").iterdir()}
 
 
-def test_the_network_and_the_callback_of_the_extending_page_train(
-    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from digitnet import train
+@pytest.mark.usefixtures("forgets_imports")
+def test_the_network_the_callback_and_the_logger_of_the_extending_page_train(folder: Path, run: Run) -> None:
+    from digitnet import evaluate, train
 
     write_files(ROOT / "docs/extending.md", folder)
     callback = "trainer.callbacks=[{_target_: my_callbacks.PrintAccuracy}]"
-    arguments = ("--config-dir", "conf", "model=linear", "model.bias=false", callback)
-    done = run(train, *arguments, "debug=fast", "hydra.run.dir=out")
+    logger = ("~trainer.logger", "+trainer.logger={_target_: my_loggers.PrintMetrics}")
+    imports = "imports=[my_networks,my_callbacks,my_loggers]"
+    arguments = ("--config-dir", "conf", "model=linear", "model.bias=false", callback, *logger, imports)
+    done = run(train, *arguments, "debug=fast", "trainer.log_every_n_steps=1", "hydra.run.dir=out")
     assert done.status == 0, done.err
     assert "validation accuracy" in done.out
-    assert (folder / "out/checkpoints/best.ckpt").is_file()
+    assert re.search(r"^step \d+: .*train/loss=", done.out, re.MULTILINE), done.out
+    scored = run(evaluate, "model=out", "imports=my_networks")
+    assert scored.status == 0, scored.err
+    assert "Linear, 10,000 test images" in scored.out
 
 
 def test_ci_runs_the_commands_of_the_gate() -> None:

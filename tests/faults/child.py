@@ -19,6 +19,7 @@ from typing import Any
 from digitnet import (
     evaluate,
     plots,  # noqa: F401 (imported here so that no forked process has to import matplotlib)
+    sweep,
     train,
 )
 from digitnet.data import mnist
@@ -26,7 +27,7 @@ from tests.conftest import CompletedRun
 
 mnist.load_mnist("train"), mnist.load_mnist("test")
 
-COMMANDS = {"train": train.main, "evaluate": evaluate.main}
+COMMANDS = {"train": train.main, "evaluate": evaluate.main, "sweep": sweep.main}
 
 # Overrides of a run of 24 steps in 3 epochs that uses every component whose state could be lost in an interruption:
 # the linear schedule, augmentation, batch normalization, dropout and weight averaging. With

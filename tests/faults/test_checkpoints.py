@@ -404,6 +404,11 @@ MALICIOUS_RECORDS = {
     "a deletion of Hydra's settings": ("~hydra",),
     "a package of Hydra": ("model@hydra.launcher=cnn",),
     "another run folder": ("run_dir=elsewhere",),
+    "an import": ("imports=malicious",),
+    "a list of imports": ("++imports=[malicious]",),
+    "an import by its position": ("+imports.0=malicious",),
+    "an import in a package": ("imports@_global_=malicious",),
+    "an import that a later override hides": ("imports=malicious", "~imports"),
     "a sweep": ("seed=1,2",),
     "a syntax error": ("[a",),
 }
@@ -421,6 +426,25 @@ def test_resuming_an_untrusted_run_imports_no_code_that_it_names(
     assert "type that again if you trust it" in result.err or record == ("[a",), result.err
     assert not (tmp_path / "sentinel").exists()
     assert {path.name for path in (tmp_path / "run").iterdir()} == {".hydra"}, "nothing was written"
+
+
+def test_resuming_an_untrusted_run_reads_no_config_file_of_the_folder_that_it_names(
+    fork_server: ForkServer, tmp_path: Path
+) -> None:
+    (tmp_path / "malicious.py").write_text("open('sentinel', 'w')")
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    config = "# @package _global_\nimports: malicious\nmodel: {_target_: malicious.Net}\n"
+    (tmp_path / "conf" / "model" / "own.yaml").write_text(config)
+    write_record(tmp_path / "run", "model=own")
+    source = {"path": str(tmp_path / "conf"), "schema": "file", "provider": "command-line"}
+    record = {"hydra": {"runtime": {"config_sources": [source]}, "searchpath": [f"file://{tmp_path}/conf"]}}
+    (tmp_path / "run" / ".hydra" / "hydra.yaml").write_text(json.dumps(record))
+    result = fork_server.run("train", "resume=run", folder=tmp_path)
+    assert result.status == 2, result.err
+    assert "was started with --config-dir conf; type that again if you trust it" in result.err
+    assert not (tmp_path / "sentinel").exists()
+    fork_server.run("train", "resume=run", "--config-dir", "conf", folder=tmp_path)
+    assert (tmp_path / "sentinel").exists(), "without the check, the module would have been imported"
 
 
 class InsertInSysPath:

@@ -22,11 +22,12 @@ VARIANTS = (
     digitnet.CNN(channels=[4, 8], norm="group", dropout=0.0),
     digitnet.CNN(channels=[4], kernel_size=4, stride=2, pool_size=1, padding="valid", norm="none", hidden=0),
     digitnet.MLP(hidden=[], dropout=0.5),
+    digitnet.ResNet(channels=[4, 8], stride=[1, 2], dropout=0.5),
 )
 
 
 def export_to(path: Path, model: str) -> Path:
-    export.command(Namespace(model=model, format=None, output=path))
+    export.command(Namespace(model=model, format=None, output=path, data_root=None))
     return path
 
 
@@ -92,7 +93,7 @@ def test_the_graph_declares_its_input_output_and_metadata(exports: Path) -> None
     assert metadata["test/acc"] == str(json.loads((pretrained.PRETRAINED_DIR / "cnn.json").read_text())["test/acc"])
 
 
-@pytest.mark.parametrize("model", VARIANTS, ids=["group norm", "valid padding", "no hidden layer"])
+@pytest.mark.parametrize("model", VARIANTS, ids=["group norm", "valid padding", "no hidden layer", "residual blocks"])
 def test_networks_with_other_layers_can_be_exported(model: DigitClassifier, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
     pretrained.save_with_card(path, pretrained.serialize(model), pretrained.model_metadata(model))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from digitnet import CNN, MLP, DigitClassifier, MNISTDataModule
+from digitnet import CNN, MLP, DigitClassifier, MNISTDataModule, ResNet
 from digitnet.data import DeterministicLoader, mnist
 from digitnet.errors import UsageError
 from digitnet.models import SCHEDULES, Calibration
@@ -137,7 +137,7 @@ def test_after_the_last_scheduled_step_the_learning_rate_stays_at_its_final_valu
 
 
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
-@pytest.mark.parametrize("network", [CNN, MLP])
+@pytest.mark.parametrize("network", [CNN, MLP, ResNet])
 def test_a_learning_rate_out_of_range_raises_an_error(network: type[DigitClassifier], value: float) -> None:
     with pytest.raises(ValueError, match=rf"^lr={value}: must be above 0$"):
         network(lr=value)
@@ -181,7 +181,15 @@ def test_the_calibration_is_no_hyper_parameter_and_in_no_checkpoint_and_training
     assert MLP.load_from_checkpoint(tmp_path / "x.ckpt", weights_only=True).calibration is None
 
 
-@pytest.mark.parametrize("model", [CNN(channels=(4, 8), dropout=0.1, lr=0.02), MLP(hidden=(32,))], ids=["CNN", "MLP"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        CNN(channels=(4, 8), dropout=0.1, lr=0.02),
+        MLP(hidden=(32,)),
+        ResNet(channels=(4, 8), stride=(1, 2), dropout=0.1),
+    ],
+    ids=["CNN", "MLP", "ResNet"],
+)
 def test_a_checkpoint_contains_plain_data_only_and_restores_the_model_without_a_config(
     model: DigitClassifier, tmp_path: Path
 ) -> None:

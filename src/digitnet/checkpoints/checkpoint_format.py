@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from digitnet.checkpoints.migrations import migrate_checkpoint
-from digitnet.errors import UsageError
-from digitnet.models import MODELS, Calibration, DigitClassifier, is_finite
+from digitnet.errors import UnknownModelError, UsageError
+from digitnet.models import Calibration, DatasetRecord, DigitClassifier, is_finite
+from digitnet.models.registry import find_model, model_name
 
 # The largest checkpoint, and the largest sum of its tensors, in bytes: a hundred times what digitnet's networks need.
 MAX_BYTES = 2**28
@@ -68,7 +69,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         path: A checkpoint that digitnet or Lightning wrote. Checkpoints of earlier versions are translated.
 
     Returns:
-        The content: `state_dict`, `hyper_parameters`, `digitnet_model` and what Lightning needs to resume.
+        The content: `state_dict`, `hyper_parameters`, `digitnet_model`, `digitnet_dataset` (None if it is not known)
+        and what Lightning needs to resume.
 
     Raises:
         UsageError: If the file is missing, damaged, not plain data, not a checkpoint of digitnet, or has weights that
@@ -85,6 +87,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         )
         finite = is_ours and is_finite(checkpoint["state_dict"].values())
         migrated = migrate_checkpoint(checkpoint) if is_ours else {}
+        if migrated.get("digitnet_dataset"):
+            DatasetRecord.from_dict(migrated["digitnet_dataset"])  # raises if it is damaged
     except Exception as error:  # torch raises ten different types, depending on which bytes are damaged
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise UsageError(f"{path}: not an intact checkpoint that digitnet wrote ({reason})") from error
@@ -184,17 +188,51 @@ def load_checkpoint_model(path: Path) -> DigitClassifier:
         The model, on the CPU and in evaluation mode.
 
     Raises:
-        UsageError: If the checkpoint cannot be loaded, or its model is not in `digitnet.models.MODELS`.
+        UsageError: If the checkpoint cannot be loaded, or no imported module defines its model.
     """
     checkpoint = load_checkpoint(path)
     name = checkpoint["digitnet_model"]
-    if not isinstance(name, str) or name not in MODELS:
-        raise UsageError(f"{path}: holds a {name}, but digitnet.models.MODELS has only {', '.join(MODELS)}")
+    if not find_model(name):
+        raise UnknownModelError(path, name)
     try:
-        return build_model(name, checkpoint["hyper_parameters"], checkpoint["state_dict"])
+        model = build_model(name, checkpoint["hyper_parameters"], checkpoint["state_dict"])
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"{path}: does not fit the {name} of this version of digitnet ({reason})") from error
+    record = checkpoint["digitnet_dataset"]
+    model.dataset = DatasetRecord.from_dict(record) if record else None
+    return model
+
+
+def check_loadable(model: DigitClassifier) -> None:
+    """Check, before it is trained, that a model can be loaded from its own checkpoint and returns logits.
+
+    Args:
+        model: The model, with its initial weights. It is in evaluation mode afterwards.
+
+    Raises:
+        UsageError: If its hyper-parameters are not plain data, its class cannot be built from them, or its output has
+            another shape.
+    """
+    name = model_name(type(model))
+    buffer = io.BytesIO()
+    try:
+        torch.save((dict(model.hparams), model.state_dict()), buffer)
+        validate_archive(buffer.getvalue())
+        buffer.seek(0)
+        build_model(name, *torch.load(buffer, weights_only=True))
+        with torch.no_grad():
+            shape = list(model.eval()(torch.zeros(2, 28, 28)).shape)
+    except Exception as error:  # whatever the class raises
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise UsageError(
+            f"model: {name} could not be loaded from its own checkpoint ({reason}); give it plain values as arguments, "
+            "and pass the rest to super().__init__"
+        ) from error
+    if shape != [2, model.num_classes]:
+        raise UsageError(
+            f"model: {name} returns a tensor {shape} for 2 images, but must return [2, {model.num_classes}]"
+        )
 
 
 def build_model(
@@ -203,7 +241,7 @@ def build_model(
     """Build a model from its name, hyper-parameters and weights.
 
     Args:
-        name: A key of `digitnet.models.MODELS`.
+        name: Name of the class, which `find_model` must know.
         hyper_parameters: Keyword arguments of the class, as plain values.
         state_dict: The weights.
         calibration: Calibration of the model's probabilities, if it is known.
@@ -212,7 +250,8 @@ def build_model(
         The model, in evaluation mode.
 
     Raises:
-        ValueError: If a hyper-parameter describes more layers than there are weights, or is out of range.
+        ValueError: If the class is not known, or a hyper-parameter describes more layers than there are weights, or is
+            out of range.
         RuntimeError: If the weights do not fit the network.
         TypeError: If a hyper-parameter is unknown.
     """
@@ -220,8 +259,11 @@ def build_model(
         raise ValueError("more layers than weights")
     if not {"distillation", "calibration"}.isdisjoint(hyper_parameters):
         raise ValueError("hyper-parameters that a checkpoint never stores")
+    model_class = find_model(name)
+    if model_class is None:
+        raise ValueError(f"no imported module defines {name}")
     with torch.device("meta"):  # needs no memory, whatever sizes the file claims
-        MODELS[name](**hyper_parameters).load_state_dict(state_dict, assign=True)
-    model = MODELS[name](**hyper_parameters, calibration=calibration)
+        model_class(**hyper_parameters).load_state_dict(state_dict, assign=True)
+    model = model_class(**hyper_parameters, calibration=calibration)
     model.load_state_dict(state_dict)
     return model.eval()

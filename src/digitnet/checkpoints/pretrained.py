@@ -2,7 +2,8 @@
 
 A model reference, the argument `model` of the functions below, is one of
 
-- the name of a bundled model: "cnn", "mlp", "teachers/1";
+- the name of a bundled model: "cnn", "mlp" or "teachers/1"; or "bundled:cnn", where a file or folder is called "cnn"
+  as well (a `pathlib.Path` is never a name);
 - a run folder, which stands for its best checkpoint;
 - a checkpoint;
 - a .safetensors file that `digitnet.export` has written, with its card beside it.
@@ -20,22 +21,50 @@ import safetensors.torch
 from digitnet.checkpoints import checkpoint_format
 from digitnet.checkpoints.atomic import atomic_write
 from digitnet.checkpoints.migrations import migrate_hyper_parameters
-from digitnet.errors import UsageError
-from digitnet.models import MODELS, Calibration, DigitClassifier, DigitModule, Ensemble, is_finite
+from digitnet.errors import UnknownModelError, UsageError
+from digitnet.models import (
+    MNIST_RECORD,
+    Calibration,
+    DatasetRecord,
+    DigitClassifier,
+    DigitModule,
+    Ensemble,
+    is_finite,
+)
+from digitnet.models.registry import find_model, model_name
 
 PRETRAINED_DIR = Path(__file__).parents[1] / "models" / "pretrained"
 """Folder of the bundled models: NAME.safetensors, and NAME.json, the card."""
 
+_BUNDLED_PREFIX = "bundled:"
 _MAX_CARD_BYTES = 2**20
 
 
 def pretrained_paths() -> dict[str, Path]:
-    """Return the weight files of the bundled models by name.
-
-    A bundled name takes precedence over a path: write `./cnn` for a file or run folder called "cnn".
-    """
+    """Return the weight files of the bundled models by name."""
     paths = sorted(PRETRAINED_DIR.rglob("*.safetensors"))
     return {path.relative_to(PRETRAINED_DIR).with_suffix("").as_posix(): path for path in paths}
+
+
+def _bundled_paths(model: str | Path) -> list[Path]:
+    """Return the files of the bundled models that a reference names: one, several ("teachers") or none.
+
+    Raises:
+        UsageError: If there is no such bundled model, or if a file or folder has the same name.
+    """
+    if isinstance(model, Path):
+        return []
+    name = str(model).removeprefix(_BUNDLED_PREFIX)
+    bundled = pretrained_paths()
+    found = [path for key, path in bundled.items() if key == name or key.startswith(f"{name}/")]
+    if name != str(model) and not found:
+        raise UsageError(f"{model}: no such bundled model; there are {', '.join(bundled)}")
+    if name == str(model) and found and Path(name).exists():
+        raise UsageError(
+            f"{name}: is a bundled model, and there is a file or folder of that name; "
+            f"type {_BUNDLED_PREFIX}{name} for the model, or ./{name} for the path"
+        )
+    return found
 
 
 def resolve_model(model: str | Path) -> Path:
@@ -45,9 +74,10 @@ def resolve_model(model: str | Path) -> Path:
         model: Model reference (see the top of this module).
 
     Raises:
-        UsageError: If there is no such model.
+        UsageError: If there is no such model, or if the name of a bundled model is also a path.
     """
-    return pretrained_paths().get(str(model)) or checkpoint_format.resolve_checkpoint(Path(model))
+    bundled = _bundled_paths(model)
+    return bundled[0] if len(bundled) == 1 else checkpoint_format.resolve_checkpoint(Path(model))
 
 
 def resolve_models(model: str | Path) -> list[Path]:
@@ -58,12 +88,9 @@ def resolve_models(model: str | Path) -> list[Path]:
             checkpoints of all its runs; or "teachers", which stands for all bundled teachers.
 
     Raises:
-        UsageError: If there is no such model.
+        UsageError: If there is no such model, or if the name of a bundled model is also a path.
     """
-    bundled = pretrained_paths()
-    teachers = [path for name, path in bundled.items() if name.startswith(f"{model}/")]
-    runs = [] if str(model) in bundled else sorted(Path(model).glob("*/checkpoints/best.ckpt"))
-    return teachers or runs or [resolve_model(model)]
+    return _bundled_paths(model) or sorted(Path(model).glob("*/checkpoints/best.ckpt")) or [resolve_model(model)]
 
 
 def load(model: str | Path) -> DigitClassifier:
@@ -99,13 +126,35 @@ def load_ensemble(model: str | Path, tta_shift: int = 0) -> DigitModule:
     return Ensemble(members, tta_shift).eval() if len(members) > 1 or tta_shift else members[0]
 
 
+def load_dataset_record(path: Path) -> DatasetRecord | None:
+    """Return the record of the data set that a model was trained on.
+
+    Args:
+        path: A checkpoint, or a .safetensors file with its card beside it.
+
+    Returns:
+        The record; None if it is not known.
+
+    Raises:
+        UsageError: If the file is damaged.
+    """
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path).dataset
+    content = checkpoint_format.load_checkpoint(path)["digitnet_dataset"]
+    return DatasetRecord.from_dict(content) if content else None
+
+
 def _load_safetensors(path: Path) -> DigitClassifier:
     """Load the model in a file of `save_with_card`; executes no code from the file or its card."""
     try:
         content, card = _read(path, checkpoint_format.MAX_BYTES), json.loads(_read(card_path(path), _MAX_CARD_BYTES))
         if card["sha256"] != sha256_hex(content):
             raise ValueError(f"its SHA-256 differs from that in {card_path(path).name}: damaged, or not its card")
+        if not find_model(card["model"]):
+            raise UnknownModelError(path, card["model"])
         return deserialize(content, card)
+    except UnknownModelError:
+        raise
     except Exception as error:  # as many types as there are ways to break two files
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise UsageError(f"{path}: not a model written by digitnet with its card beside it ({reason})") from error
@@ -132,8 +181,6 @@ def deserialize(content: bytes, card: dict[str, Any]) -> DigitClassifier:
     Raises:
         Exception: ValueError, or whatever torch and safetensors raise, if the weights do not fit the card's model.
     """
-    if card["model"] not in MODELS:
-        raise ValueError(f"holds a {card['model']}, which is not in digitnet.models.MODELS ({', '.join(MODELS)})")
     calibration = None
     if values := card.get("calibration"):
         calibration = Calibration(values["temperature"], values["energy"])
@@ -142,6 +189,9 @@ def deserialize(content: bytes, card: dict[str, Any]) -> DigitClassifier:
     model = checkpoint_format.build_model(card["model"], hyper_parameters, state_dict, calibration)
     if not is_finite(model.state_dict().values()):
         raise ValueError("its weights are not finite numbers")
+    # A card of 0.2.0 or earlier has no such entry, and one of a model of unknown data has None.
+    record = card.get("dataset", MNIST_RECORD.public_dict())
+    model.dataset = DatasetRecord.from_dict(record) if record else None
     return model
 
 
@@ -152,7 +202,8 @@ def serialize(model: DigitClassifier) -> bytes:
 
 def model_metadata(model: DigitClassifier) -> dict[str, Any]:
     """Return the entries of a card that `deserialize` needs to build the model."""
-    metadata = {"model": type(model).__name__, "hyper_parameters": dict(model.hparams)}
+    metadata: dict[str, Any] = {"model": model_name(type(model)), "hyper_parameters": dict(model.hparams)}
+    metadata["dataset"] = model.dataset.public_dict() if model.dataset else None
     if known := model.calibration:
         metadata["calibration"] = {"temperature": known.temperature, "energy": known.energy_threshold}
     return metadata

@@ -7,10 +7,14 @@ Status 0: done. 1: failed while running. 2: the input is wrong. 130: interrupted
 import argparse
 import os
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from typing import Any, NoReturn
 
-from digitnet.errors import RunError, UsageError
+from digitnet.checkpoints.latest import expand_latest
+from digitnet.cli.matplotlib_guard import prepare_matplotlib
+from digitnet.errors import RunError, UnknownModelError, UsageError
 from digitnet.signals import install_handlers, raise_if_pending
 
 RENAMED_OPTIONS = {"--run": "--model", "--sheet": "--contact-sheet", "--test-digits": "--test-samples"}
@@ -18,7 +22,31 @@ RENAMED_OPTIONS = {"--run": "--model", "--sheet": "--contact-sheet", "--test-dig
 
 
 class CliParser(argparse.ArgumentParser):
-    """A parser that raises UsageError for wrong options, where argparse would print its usage and exit."""
+    """A parser that raises UsageError for wrong options, where argparse would print its usage and exit.
+
+    Its help starts with examples. It has the options `--help`, `--help-all` (the same) and `--version`.
+
+    Args:
+        examples: Command lines, without the program, and what they do.
+        **kwargs: Arguments of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, examples: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs, add_help=False)
+        self.examples = {f"{self.prog} {arguments}".rstrip(): text for arguments, text in (examples or {}).items()}
+        self.add_argument("-h", "--help", "--help-all", action="help", help="show this help")
+        self.add_argument("--version", action="version", version=version_line(), help="show the version")
+
+    def format_help(self) -> str:
+        """Return the description and the examples, followed by argparse's list of options."""
+        width = max(map(len, self.examples), default=0)
+        examples = [f"  {line:<{width}}  {text}" for line, text in self.examples.items()]
+        description, self.description = self.description, None
+        try:
+            options = super().format_help()
+        finally:
+            self.description = description
+        return "\n".join([textwrap.fill(description or "", 80), "", *examples, "", options])
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError with argparse's message, or with the present name of an option that was renamed."""
@@ -27,6 +55,31 @@ class CliParser(argparse.ArgumentParser):
             if RENAMED_OPTIONS.get(old) in self._option_string_actions:
                 raise UsageError(f"unrecognized arguments: {old}; did you mean {RENAMED_OPTIONS[old]}?")
         raise UsageError(f"{message}; see --help")
+
+
+def add_import_option(parser: CliParser) -> None:
+    """Add the option `--import MODULE`, which makes the networks of a module known; `run_command` imports it."""
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="module with a network of your own, in the current folder or installed; may be repeated",
+    )
+
+
+def version_line() -> str:
+    """Return what `--version` prints."""
+    return f"digitnet {version('digitnet')}"
+
+
+def model_reference(reference: str) -> str:
+    """Return a model reference in which "latest" is replaced by the run folder, for `add_argument(type=...)`."""
+    try:
+        return expand_latest(reference, "--model")
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def run_command(parser: CliParser, command: Callable[[argparse.Namespace], Any]) -> None:
@@ -39,16 +92,22 @@ def run_command(parser: CliParser, command: Callable[[argparse.Namespace], Any])
     Raises:
         SystemExit: If the command does not end with status 0.
     """
+    prepare_matplotlib()
     try:
         with install_handlers():
-            command(parser.parse_args())
+            options = parser.parse_args()
+            if getattr(options, "imports", None):
+                from digitnet.models.registry import import_modules  # imports torch
+
+                import_modules(options.imports, "--import")
+            command(options)
             raise_if_pending()
             sys.stdout.flush()  # here, where a full disk or a closed pipe can still be reported
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # otherwise Python reports an error when it flushes at exit
         sys.exit(141)
     except (UsageError, RunError, OSError) as error:
-        print_error(str(error))
+        print_error(error.with_remedy("add --import {}") if isinstance(error, UnknownModelError) else str(error))
         sys.exit(2 if isinstance(error, UsageError) else 1)
 
 
@@ -56,6 +115,8 @@ def print_error(message: str) -> None:
     """Print an error message as one line on stderr.
 
     Args:
-        message: The message. White space is folded.
+        message: The message. White space is folded, and characters that would control a terminal are escaped.
     """
-    sys.stderr.write(f"digitnet: error: {' '.join(message.split())}\n")
+    line = " ".join(message.split())
+    printable = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    sys.stderr.write(f"digitnet: error: {printable}\n")

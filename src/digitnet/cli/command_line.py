@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hydra
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -16,7 +19,9 @@ from digitnet.distributed import is_main_process
 from digitnet.errors import ArgumentError, UsageError
 
 Validator = Callable[[DictConfig], None]
-ExpandOverrides = Callable[[list[str]], list[str]]
+ExpandOverrides = Callable[[list[str], str | None], list[str]]
+
+_GROUPS_THAT_ADD_UP = ("callbacks", "experiment", "debug")  # callbacks=[early_stopping,device_stats]
 
 # Keys whose values are paths, which may contain characters that Hydra's grammar reserves.
 _PATH_KEYS = "model_ref|resume|json_path|plots_dir|data.root|hydra.run.dir|hydra.sweep.dir"
@@ -31,7 +36,7 @@ def validate_command_line(
         arguments: The command line, without the program.
         config_name: Name of the primary config, unless `--config-name` gives another.
         validate: Checks the config of one job.
-        expand_overrides: Replaces the overrides that were typed.
+        expand_overrides: Replaces the overrides that were typed, given the folder of `--config-dir`.
 
     Returns:
         The command line to give to Hydra, and the configs of the jobs; no configs if this process starts no job.
@@ -47,24 +52,74 @@ def validate_command_line(
     hydra_overrides = _hydra_overrides(options.config_dir, options.multirun)
     config_name = options.config_name or config_name
     with hydra.initialize_config_module("digitnet.configs", version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        groups = list(loader.list_groups(""))
-        texts = [_quote_path(text) for text in options.overrides]
+        command = _Command(config_name, list(_loader().list_groups("")), hydra_overrides)
+        texts = [quote_path(text) for text in options.overrides]
         if expand_overrides:
-            texts = [_quote_path(text) for text in expand_overrides(texts)]
-        overrides = OverridesParser.create(loader).parse_overrides(texts)
+            texts = [quote_path(text) for text in expand_overrides(texts, options.config_dir)]
+        texts = _rewrite(command, texts, options.multirun)
         configs: list[DictConfig] = []
-        for number, job in enumerate(_expand_sweep(overrides) if options.multirun else [texts]):
-            config = _compose_and_check(config_name, job, groups, hydra_overrides + _pin_output_dir(configs), number)
-            configs.append(config)
-            if is_main_process():
-                _validate(config, validate)
-    final_overrides = [
-        text if _is_structural(override, groups) else f"++{text}"
-        for text, override in zip(texts, overrides, strict=True)
-    ]
+        for number, job in enumerate(_split_jobs(texts, options.multirun)):
+            configs.append(_compose_and_check_names(command, job, _pin_output_dir(configs), number))
+        if not options.cfg:  # these checks import torch
+            for config in configs:
+                _check_classes(config, _typed_keys(texts))
+                if is_main_process():
+                    _validate(config, validate)
+        final_overrides = [
+            text if _is_structural(override, command.groups) else f"++{text}"
+            for text, override in zip(texts, _parse(texts), strict=True)
+        ]
     starts_jobs = is_main_process() and not options.cfg
     return flags + final_overrides + _pin_output_dir(configs), configs if starts_jobs else []
+
+
+@dataclass(frozen=True)
+class _Command:
+    """What the composition of every job has in common."""
+
+    config_name: str
+    groups: list[str]
+    hydra_overrides: list[str]
+
+    def options(self, group: str) -> list[str]:
+        """Return the options of a config group."""
+        return list(_loader().get_group_options(group, config_name=self.config_name, overrides=self.hydra_overrides))
+
+    def compose(self, overrides: list[str], **options: bool) -> DictConfig:
+        """Compose a config."""
+        return hydra.compose(self.config_name, overrides + self.hydra_overrides, **options)
+
+
+def _loader() -> ConfigLoader:
+    return GlobalHydra.instance().config_loader()
+
+
+def _parse(texts: list[str]) -> list[Override]:
+    return OverridesParser.create(_loader()).parse_overrides(texts)
+
+
+def _typed_keys(texts: list[str]) -> list[str]:
+    return [str(override.key_or_group) for override in _parse(texts)]
+
+
+def _split_jobs(texts: list[str], multirun: bool) -> list[list[str]]:
+    """Return the overrides of each job."""
+    return _expand_sweep(_parse(texts)) if multirun else [texts]
+
+
+def _rewrite(command: _Command, texts: list[str], multirun: bool) -> list[str]:
+    """Rewrite overrides that say what is meant in another form than Hydra's."""
+    from digitnet.cli.override_expansion import expand_overrides
+
+    def compose() -> DictConfig:
+        """Compose the config of the first job, without the values that are set in it."""
+        (job, *_) = _split_jobs(texts, multirun)
+        choices = [each for each in _parse(job) if _is_choice(each, command.groups)]
+        for override in choices:
+            _check_choice(command, override)
+        return command.compose([str(each.input_line) for each in choices])
+
+    return expand_overrides(_parse(texts), command.groups, command.options, compose)
 
 
 def _hydra_overrides(config_dir: str | None, multirun: bool) -> list[str]:
@@ -103,51 +158,77 @@ def _pin_output_dir(configs: list[DictConfig]) -> list[str]:
     if not configs:
         return []
     key = "hydra.sweep.dir" if configs[0].hydra.mode == RunMode.MULTIRUN else "hydra.run.dir"
-    return [_quote_path(f"{key}={OmegaConf.select(configs[0], key)}")]
+    return [quote_path(f"{key}={OmegaConf.select(configs[0], key)}")]
 
 
-def _compose_and_check(
-    config_name: str, texts: list[str], groups: list[str], hydra_overrides: list[str], number: int
-) -> DictConfig:
-    """Compose the config of one job, and check its keys and types."""
-    # These functions read signatures, so they import torch.
-    from digitnet.cli.override_validation import check_key, check_targets, check_types
+def _compose_and_check_names(command: _Command, texts: list[str], pinned: list[str], number: int) -> DictConfig:
+    """Compose the config of one job, and check what can be checked without an import of torch."""
+    from digitnet.cli.override_validation import check_key, check_types, read_parameters, recipe_keys_without_use
 
-    overrides = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(texts)
+    overrides = _parse(texts)
     for override in overrides:
-        if override.key_or_group in groups:
-            _check_choice(override, config_name, hydra_overrides)
-    structural = [text for text, override in zip(texts, overrides, strict=True) if _is_structural(override, groups)]
-    base = hydra.compose(config_name, structural + hydra_overrides)
-    values = [override for override in overrides if not _is_structural(override, groups)]
-    for override in values:
-        check_key(override.key_or_group, base, groups)
+        if _is_choice(override, command.groups):
+            _check_choice(command, override)
+    structural = [text for text, each in zip(texts, overrides, strict=True) if _is_structural(each, command.groups)]
+    values = [override for override in overrides if not _is_structural(override, command.groups)]
+    added = [override for override in overrides if _is_added_value(override, command.groups)]
+    if values or added:
+        added_texts = {override.input_line for override in added}
+        base = command.compose([text for text in structural if text not in added_texts])
+        for override in [*values, *added]:
+            check_key(override.key_or_group, base, command.groups)
     # Hydra accepts only keys that a config lists; those of a signature need "++".
     forced = [f"++{override.input_line}" for override in values]
-    config = hydra.compose(config_name, structural + forced + hydra_overrides, return_hydra_config=True)
+    config = command.compose(structural + forced + pinned, return_hydra_config=True)
     if "run_dir" in config:
         config.hydra.job.num = number
         sweep = config.hydra.sweep
         in_sweep = config.hydra.mode == RunMode.MULTIRUN
         config.run_dir = f"{sweep.dir}/{sweep.subdir}" if in_sweep else config.hydra.run.dir
-    check_types(config)
-    job_config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    check_targets(OmegaConf.to_container(job_config, resolve=True))
+    check_types(config, read_parameters, skip=recipe_keys_without_use(config, _typed_keys(texts), read_parameters))
     return config
 
 
-def _check_choice(override: Override, config_name: str, hydra_overrides: list[str]) -> None:
+def _check_classes(config: DictConfig, typed_keys: list[str]) -> None:
+    """Check keys and types once more, against the signatures of the imported classes."""
+    from digitnet.cli.override_validation import check_targets, check_types, recipe_keys_without_use
+
+    if config.get("imports"):
+        from digitnet.models.registry import import_modules
+
+        import_modules(config.imports)
+    check_types(config, skip=recipe_keys_without_use(config, typed_keys))
+    job_config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    check_targets(OmegaConf.to_container(job_config, resolve=True))
+
+
+def _check_choice(command: _Command, override: Override) -> None:
     """Refuse an option that its config group does not have."""
-    from digitnet.cli.override_validation import did_you_mean
+    from digitnet.cli.suggestions import did_you_mean
 
     choice, group = override.value(), override.key_or_group
-    choices = choice if isinstance(choice, list) else [choice]
-    loader = GlobalHydra.instance().config_loader()
-    options = loader.get_group_options(group, config_name=config_name, overrides=hydra_overrides)
-    for name in choices:
-        if isinstance(name, str) and name not in options:
-            hint = did_you_mean(name, options)
+    if isinstance(choice, list) and group not in _GROUPS_THAT_ADD_UP:
+        raise UsageError(f"{group}={_short(choice)}: must be one option, not a list")
+    options = command.options(group)
+    for name in choice if isinstance(choice, list) else [choice]:
+        if name is not None and str(name) not in options:
+            hint = did_you_mean(str(name), options)
             raise UsageError(f"{group}={name}: no such option{hint} (the options are {', '.join(options)})")
+
+
+def _short(choice: list[Any]) -> str:
+    return f"[{','.join(map(str, choice))}]"
+
+
+def _is_choice(override: Override, groups: list[str]) -> bool:
+    """Return whether an override chooses from a config group."""
+    return override.key_or_group in groups and not override.is_delete() and not isinstance(override.value(), dict)
+
+
+def _is_added_value(override: Override, groups: list[str]) -> bool:
+    """Return whether an override adds a value, with "+" or "++"."""
+    is_added = override.is_add() or override.is_force_add()
+    return is_added and override.key_or_group not in groups and not override.key_or_group.startswith("hydra")
 
 
 def _is_structural(override: Override, groups: list[str]) -> bool:
@@ -156,7 +237,8 @@ def _is_structural(override: Override, groups: list[str]) -> bool:
     All other overrides set a value.
     """
     key = override.key_or_group
-    sets_value = not key.startswith("hydra") and key not in groups and not key.endswith("_target_")
+    is_choice = key in groups and not isinstance(override.value(), dict)
+    sets_value = not key.startswith("hydra") and not is_choice and not key.endswith("_target_")
     return not sets_value or override.is_delete() or override.is_add() or override.is_force_add()
 
 
@@ -165,7 +247,14 @@ def _expand_sweep(overrides: list[Override]) -> list[list[str]]:
     return split_sweep([each for each in overrides if each.is_discrete_sweep() or not each.is_sweep_override()])
 
 
-def _quote_path(override: str) -> str:
-    """Quote a path, which may contain characters of Hydra's grammar: `resume=a=b, c` becomes `resume='a=b, c'`."""
+def quote_path(override: str) -> str:
+    """Quote a path, which may contain characters of Hydra's grammar: `resume=a=b, c` becomes `resume='a=b, c'`.
+
+    Args:
+        override: An override as it was typed.
+
+    Returns:
+        The override for Hydra; the same one if its value is not a path.
+    """
     match = re.fullmatch(rf"({_PATH_KEYS})=((?!null$)[^'\"].*)", override, re.DOTALL)
     return "{}='{}'".format(match[1], match[2].replace("'", "\\'")) if match else override

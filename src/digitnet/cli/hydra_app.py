@@ -8,8 +8,8 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import hydra
@@ -19,9 +19,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from digitnet.cli.argparse_app import print_error
+from digitnet.cli.argparse_app import print_error, version_line
 from digitnet.cli.command_line import ExpandOverrides, Validator, validate_command_line, with_config_key
-from digitnet.errors import ArgumentError, RunError, UsageError
+from digitnet.cli.matplotlib_guard import prepare_matplotlib
+from digitnet.errors import ArgumentError, RunError, UnknownModelError, UsageError
 from digitnet.signals import install_handlers
 
 USAGE_ERRORS = (UsageError, HydraException, OmegaConfBaseException)
@@ -44,12 +45,17 @@ def run_hydra_app(
         run_job: Does the work of one job.
         validate: Checks the config of a job, Hydra's own node included. It raises UsageError for wrong input, and
             creates nothing.
-        expand_overrides: Replaces the overrides that were typed, before they are composed.
+        expand_overrides: Replaces the overrides that were typed, before they are composed; see `ExpandOverrides`.
         lock: Holds what the jobs write to, from before Hydra's first file until the end.
 
     Raises:
         SystemExit: If the command does not end with status 0.
     """
+    if "--version" in sys.argv[1:]:
+        print(version_line())
+        return
+    prepare_matplotlib()
+    sys.argv[1:] = _expand_help_all(sys.argv[1:], config_name)
     show_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of exiting with status 1 for all of them
     failures: Failures = []
@@ -58,7 +64,7 @@ def run_hydra_app(
             sys.argv[1:], configs = validate_command_line(sys.argv[1:], config_name, validate, expand_overrides)
             job = _collect_failures(failures, run_job)
             with lock(configs) if lock and configs else nullcontext():
-                hydra.main(version_base="1.3", config_path="pkg://digitnet.configs", config_name=config_name)(job)()
+                call_hydra(config_name, job)
     except Exception as error:
         if not failures and not isinstance(error, EXPECTED_ERRORS):
             raise
@@ -68,6 +74,47 @@ def run_hydra_app(
     if failures:
         job_name, first_failure = failures[0]
         sys.exit(2 if isinstance(first_failure, USAGE_ERRORS) and not job_name else 1)
+
+
+def call_hydra(config_name: str, job: Callable[..., Any]) -> None:
+    """Let Hydra parse `sys.argv`, write its records to the run folder, and call a job.
+
+    Args:
+        config_name: Name of the primary config in `configs`.
+        job: Is called with the composed config.
+    """
+    hydra.main(version_base="1.3", config_path="pkg://digitnet.configs", config_name=config_name)(job)()
+
+
+@contextmanager
+def exit_with_status() -> Iterator[None]:
+    """Report an error of the block by one line and the exit status; a signal ends the block as it ends a run.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        SystemExit: With status 2 for wrong input, or 1 for a failure while running.
+    """
+    show_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        with install_handlers():
+            yield
+    except EXPECTED_ERRORS as error:
+        _print_failures([("", error)], show_traceback)
+        sys.exit(2 if isinstance(error, USAGE_ERRORS) else 1)
+
+
+def _expand_help_all(arguments: list[str], config_name: str) -> list[str]:
+    """Replace `--help-all` by Hydra's `--help` with the template of all values."""
+    if "--help-all" not in arguments:
+        return arguments
+    return [
+        *(argument for argument in arguments if argument != "--help-all"),
+        "--help",
+        f"hydra/help={config_name}_all",
+    ]
 
 
 def _collect_failures(failures: Failures, run_job: Callable[[DictConfig], Any]) -> Callable[..., Any]:
@@ -97,5 +144,6 @@ def _print_failures(failures: Failures, show_traceback: bool) -> None:
     for name, failure in failures:
         if show_traceback or not isinstance(failure, EXPECTED_ERRORS):
             traceback.print_exception(failure)
-        message, *_ = str(failure).split("Config search path")  # Hydra appends a list of directories
+        text = failure.with_remedy("add imports={}") if isinstance(failure, UnknownModelError) else str(failure)
+        message, *_ = text.split("Config search path")  # Hydra appends a list of directories
         print_error(f"{name}{message}")

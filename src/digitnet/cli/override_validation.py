@@ -7,29 +7,26 @@ answered with "did you mean trainer.max_epochs?".
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from inspect import formatannotation
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, get_args
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from digitnet.cli.signatures import ANY_NAME, accepted_parameters, matches_type, resolve_target
+from digitnet.cli.source_types import source_parameters
+from digitnet.cli.suggestions import did_you_mean
+from digitnet.cli.type_words import describe_type
 from digitnet.errors import UsageError
+
+ParametersOf = Callable[[DictConfig], dict[str, Any]]
+
+# The keys under `data` that the recipes of the models set. A data module of your own need not accept them.
+_RECIPE_DATA_KEYS = ("batch_size", "val_size", "train_size", "seed", "augmentation")
 
 _HYDRA_KEYWORDS = ("_target_", "_convert_", "_partial_", "_recursive_")
 
-# Keys and options of digitnet 0.1.0 whose new name is not the most similar one.
-_RENAMED = {
-    "averaging": "weight_averaging",
-    "folder": "run_dir",
-    "run": "model",
-    "json": "json_path",
-    "plots": "plots_dir",
-    "distillation.weight": "distillation.alpha",
-    "distillation.teacher.source": "distillation.teacher.model",
-    "cnn_teacher_valid": "cnn_teacher_unpadded",
-    "onecycle": "linear",
-}
+# Groups whose options are set below another key: what users of other templates type, and the key here.
+_GROUP_NODES = {"callbacks": "trainer.callbacks", "logger": "trainer.logger", "augmentation": "data.augmentation"}
 
 
 def check_key(key: str, config: DictConfig, groups: Sequence[str]) -> None:
@@ -46,27 +43,89 @@ def check_key(key: str, config: DictConfig, groups: Sequence[str]) -> None:
     node: Any = config
     for part in key.split("."):
         if not isinstance(node, DictConfig) or part not in node.keys():  # noqa: SIM118 ("in" is False for a ???)
-            known = accepted_parameters(node) if isinstance(node, DictConfig) else {}
+            known = known_parameters(node) if isinstance(node, DictConfig) else {}
             # A name that is similar to a known one is a typo, even where any other name would be accepted.
             similar = difflib.get_close_matches(part, [*known, *map(str, node)], n=1, cutoff=0.7) if known else []
             if part in known or part in _HYDRA_KEYWORDS or (ANY_NAME in known and not similar):
                 return
-            raise UsageError(f"{key or repr(key)}: no such key{did_you_mean(key, [*groups, *_all_keys(config)])}")
+            raise UsageError(f"{key or repr(key)}: no such key{_suggest_key(key, config, groups)}")
         node = None if OmegaConf.is_missing(node, part) or OmegaConf.is_interpolation(node, part) else node[part]
 
 
-def check_types(config: DictConfig) -> None:
+def read_parameters(node: DictConfig) -> dict[str, Any]:
+    """Return the arguments that the `_target_` of a config node accepts, without importing it.
+
+    Args:
+        node: The node.
+
+    Returns:
+        Types by name, as `accepted_parameters` returns them. Empty if the source code does not show them.
+    """
+    return (source_parameters(str(node._target_)) or {}) if "_target_" in node else {}
+
+
+def known_parameters(node: DictConfig) -> dict[str, Any]:
+    """Return the arguments that the `_target_` of a config node accepts, which is imported only if that is necessary.
+
+    Args:
+        node: The node.
+
+    Returns:
+        Types by name, as `accepted_parameters` returns them.
+
+    Raises:
+        UsageError: If the `_target_` is imported, and is not a part of an experiment.
+    """
+    return read_parameters(node) or accepted_parameters(node)
+
+
+def _suggest_key(key: str, config: DictConfig, groups: Sequence[str]) -> str:
+    """Suggest a key in place of an unknown one."""
+    group, _, rest = key.partition(".")
+    if rest and group in _GROUP_NODES:
+        return f"; did you mean {_GROUP_NODES[group]}.{rest}?"
+    return did_you_mean(key, [*groups, *_all_keys(config)])
+
+
+def recipe_keys_without_use(
+    config: DictConfig, typed: Sequence[str], parameters_of: ParametersOf = accepted_parameters
+) -> set[str]:
+    """Return the keys under `data` that the recipes set, and that a data module of your own does not accept.
+
+    Args:
+        config: The composed config.
+        typed: The keys that were typed, which are never returned.
+        parameters_of: Returns the arguments of a node's class.
+
+    Returns:
+        The dotted keys.
+    """
+    accepted = parameters_of(config.data) if "data" in config else {}
+    if not accepted or ANY_NAME in accepted:
+        return set()
+    typed_names = {key.split(".")[1] for key in typed if key.startswith("data.")}
+    return {f"data.{name}" for name in _RECIPE_DATA_KEYS if name not in accepted and name not in typed_names}
+
+
+def check_types(
+    config: DictConfig, parameters_of: ParametersOf = accepted_parameters, skip: Collection[str] = ()
+) -> None:
     """Check every key and value of a config against the signatures of its classes.
 
     Args:
         config: The composed config.
+        parameters_of: Returns the arguments of a node's class: `read_parameters` is fast, because it imports nothing;
+            `accepted_parameters` imports the class.
+        skip: Dotted keys that are not checked.
 
     Raises:
         UsageError: If a `_target_` does not accept a key, or a value has another type.
     """
     for path, node in _iter_nodes(config):
-        known = accepted_parameters(node)
+        known = parameters_of(node)
         for name, value in _to_dict(node).items() if known else ():
+            if f"{path}.{name}" in skip:
+                continue
             key = _origin_key(node, path, name)
             if name not in known and ANY_NAME not in known and name not in _HYDRA_KEYWORDS:
                 raise UsageError(f"{key}: no such key{did_you_mean(key, [f'{path}.{other}' for other in known])}")
@@ -74,7 +133,7 @@ def check_types(config: DictConfig) -> None:
                 text = "null" if value is None else value
                 options = [option for option in get_args(known[name]) if isinstance(option, str)]
                 hint = did_you_mean(value, options) if isinstance(value, str) else ""
-                raise UsageError(f"{key}={text}: must be {formatannotation(known[name])}{hint}")
+                raise UsageError(f"{key}={text}: must be {describe_type(known[name])}{hint}")
 
 
 def check_targets(content: Any) -> None:
@@ -112,24 +171,6 @@ def find_key(argument: str, value: object, config: DictConfig) -> str:
     return argument
 
 
-def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """Suggest a known name.
-
-    Args:
-        wrong: The name that was typed.
-        known: The names that exist. A key that was typed without its node is found by its last part.
-
-    Returns:
-        Text to append to an error message; empty if no name is similar.
-    """
-    known = list(dict.fromkeys(known))
-    last = wrong.rpartition(".")[2]
-    nearest = [_RENAMED[wrong]] if _RENAMED.get(wrong) in known else []
-    nearest = nearest or [name for name in known if name.rpartition(".")[2] == last and "." in name]
-    nearest = nearest or difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
-    return f"; did you mean {' or '.join(nearest[:3])}?" if nearest else ""
-
-
 def _iter_nodes(config: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
     """Yield all mappings in a config but Hydra's own, with their dotted paths."""
     if isinstance(config, DictConfig):
@@ -144,8 +185,13 @@ def _iter_nodes(config: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]
 
 
 def _all_keys(config: DictConfig) -> list[str]:
-    keys = [(path, str(name)) for path, node in _iter_nodes(config) for name in [*node, *accepted_parameters(node)]]
-    return [f"{path}.{name}".lstrip(".") for path, name in keys if name not in (*_HYDRA_KEYWORDS, ANY_NAME)]
+    """Return every key that can be set; in place of an interpolated key, the one that it takes its value from."""
+    keys = [(node, path, str(name)) for path, node in _iter_nodes(config) for name in [*node, *known_parameters(node)]]
+    names = []
+    for node, path, name in keys:
+        origin = _origin_key(node, path, name)
+        names.append(origin if "." in origin else f"{path}.{name}".lstrip("."))
+    return [name for name in dict.fromkeys(names) if name.rpartition(".")[2] not in (*_HYDRA_KEYWORDS, ANY_NAME)]
 
 
 def _to_dict(node: DictConfig) -> dict[str, Any]:

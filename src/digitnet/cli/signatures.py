@@ -76,7 +76,8 @@ def resolve_target(name: str) -> Any:
     try:
         target = pkgutil.resolve_name(name)
     except Exception as error:
-        raise UsageError(f"_target_={name}: cannot be imported") from error
+        hint = "; imports=MODULE makes a module of the current folder importable"
+        raise UsageError(f"_target_={name}: cannot be imported ({error}){hint}") from error
     if target is not load_ensemble and not (inspect.isclass(target) and issubclass(target, kinds)):
         raise UsageError(f"_target_={name}: is not a model, data module, callback, logger or other part of a Trainer")
     return target
@@ -86,13 +87,17 @@ def matches_type(value: Any, annotation: Any) -> bool:
     """Return whether a value from YAML fits an annotation.
 
     Args:
-        value: The value, as plain containers. A mapping with a `_target_` fits every annotation.
+        value: The value, as plain containers. A mapping with a `_target_` fits every annotation. A mapping from names
+            of the user's choice to such mappings fits where a list of them does.
         annotation: The annotation of an argument.
 
     Returns:
         Whether the value can be passed.
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if isinstance(value, dict) and is_named_components(value):
+        parts = [part for part in value.values() if part is not None]
+        return matches_type(parts, annotation) or annotation is Any or dict in (origin, annotation)
     if annotation is Any or (isinstance(value, dict) and "_target_" in value):
         return True
     if origin in (Union, UnionType):
@@ -113,6 +118,13 @@ def matches_type(value: Any, annotation: Any) -> bool:
     if isinstance(value, str):
         return annotation is str or hasattr(annotation, "__fspath__")
     return isinstance(value, origin or annotation)
+
+
+def is_named_components(node: dict[str, Any]) -> bool:
+    """Return whether a mapping names several objects to build, such as the callbacks of a Trainer."""
+    parts = [part for part in node.values() if part is not None]
+    are_components = all(isinstance(part, dict) and "_target_" in part for part in parts)
+    return "_target_" not in node and bool(parts) and are_components
 
 
 def _accepts_list(kind: Any) -> bool:

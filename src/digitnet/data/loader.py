@@ -123,5 +123,7 @@ def _seed_device(device: torch.device, seed: int) -> None:
     if device.type == "cpu":
         # torch.manual_seed also formats a stack trace for each absent accelerator: 1.5 ms, as long as an MLP step.
         torch.default_generator.manual_seed(seed)
+    elif device.type == "cuda":
+        torch.cuda.default_generators[device.index].manual_seed(seed)
     else:
         torch.manual_seed(seed)

@@ -18,7 +18,7 @@ def fit_calibration(logits: Tensor, labels: Tensor) -> Calibration:
     Out-of-distribution Detection", 2020): an image with a lower score is unlike the digits.
 
     Args:
-        logits: Logits `[N, 10]` of digits that the model was not trained on. A model that was trained on them is
+        logits: Logits `[N, C]` of digits that the model was not trained on. A model that was trained on them is
             overconfident on them, and its temperature comes out too low.
         labels: Their classes `[N]`.
 

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from digitnet.checkpoints import pretrained
+from digitnet.checkpoints.recorded_data import open_recorded_data
 from digitnet.data import mnist
+from digitnet.data.catalog import DIGITS
 from digitnet.errors import RunError
 from digitnet.models import DigitClassifier
 
@@ -18,42 +20,60 @@ PROBABILITY_ATOL = 1e-5
 TIE_ATOL = 1e-6  # two classes this close are equal up to the rounding of float32, and either may come first
 IMAGES_PER_BATCH = 500  # one batch of all images takes twice the time, half of it to allocate the memory
 
-FORMAT_METADATA: dict[str, dict[str, Any]] = {
-    ".onnx": {
+
+def format_metadata(suffix: str, model: DigitClassifier) -> dict[str, Any]:
+    """Return the entries of the card that describe a file format.
+
+    Args:
+        suffix: ".onnx" or ".safetensors".
+        model: The model.
+    """
+    if suffix == ".safetensors":
+        return {"is": "weights, for digitnet.load(FILE) with this card beside it"}
+    is_digits = model.class_names == DIGITS
+    classes = "the digits 0 to 9" if is_digits else "the classes of the data set, in their order"
+    return {
         "input": {"name": "pixels", "type": "uint8", "shape": ["N", 28, 28], "is": "bright ink on dark, 0 to 255"},
-        "output": {"name": "probabilities", "type": "float32", "shape": ["N", 10], "is": "of the digits 0 to 9"},
-    },
-    ".safetensors": {"is": "weights, for digitnet.load(FILE) with this card beside it"},
-}
-"""Entries of the card that describe a file format, by suffix."""
+        "output": {
+            "name": "probabilities",
+            "type": "float32",
+            "shape": ["N", model.num_classes],
+            "is": f"of {classes}",
+        },
+    }
 
 
-def export_model(model: DigitClassifier, path: Path, environment: dict[str, Any]) -> str:
+def export_model(model: DigitClassifier, path: Path, environment: dict[str, Any], data_root: Path | None = None) -> str:
     """Write a model as an .onnx or .safetensors file with a card beside it.
 
-    The content of the file is loaded again and run on the 10,000 test images before anything is written.
+    The content of the file is loaded again and run on the test images before anything is written: on those of the data
+    set that the model was trained on. Where these are not here, the images of MNIST take their place, and the card has
+    no accuracy.
 
     Args:
         model: The model, in evaluation mode on the CPU.
         path: The file to write; its suffix selects the format.
         environment: Entries of the card about the versions and the machine.
+        data_root: Folder of the data that the model was trained on; None looks where it was at the training.
 
     Returns:
         One line that summarises the export.
 
     Raises:
+        UsageError: If the data is not in `data_root`.
         RunError: If the conversion fails or the file predicts anything else than the model. No file is written then.
     """
-    images, labels = mnist.load_mnist("test")
+    data = open_recorded_data(model.dataset, data_root)
+    images, labels = data.split("test") if data else mnist.load_mnist("test")
     with torch.inference_mode():
         logits = torch.cat([model(batch) for batch in torch.split(images, IMAGES_PER_BATCH)])
-    accuracy = int((logits.argmax(dim=1) == labels).sum()) / len(labels)
-    metrics = {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "test/acc": accuracy,
-        "test/loss": F.cross_entropy(logits.double(), labels.long()).item(),
-    }
-    metadata = pretrained.model_metadata(model) | FORMAT_METADATA[path.suffix] | metrics | environment
+    metrics: dict[str, Any] = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+    score = "not scored, because the data that it was trained on is not here"
+    if data:
+        metrics["test/acc"] = int((logits.argmax(dim=1) == labels).sum()) / len(labels)
+        metrics["test/loss"] = F.cross_entropy(logits.double(), labels.long()).item()
+        score = f"{metrics['test/acc']:.2%} of the test images{_source(model)} correct"
+    metadata = pretrained.model_metadata(model) | format_metadata(path.suffix, model) | metrics | environment
     try:
         if path.suffix == ".onnx":
             content = to_onnx(model, metadata)
@@ -66,7 +86,12 @@ def export_model(model: DigitClassifier, path: Path, environment: dict[str, Any]
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise RunError(f"{path}: not written, because the file would differ from the model ({reason})") from error
     card = pretrained.save_with_card(path, content, metadata | {"largest difference from PyTorch": difference})
-    return f"{path}: {len(content):,} bytes, {accuracy:.2%} of the test images correct; its card is {card}"
+    return f"{path}: {len(content):,} bytes, {score}; its card is {card}"
+
+
+def _source(model: DigitClassifier) -> str:
+    """Return " of NAME" for a model of another data set than MNIST."""
+    return "" if model.dataset is None or model.dataset.name == "mnist" else f" of {model.dataset.name}"
 
 
 def to_onnx(model: DigitClassifier, metadata: dict[str, Any]) -> bytes:
@@ -77,7 +102,7 @@ def to_onnx(model: DigitClassifier, metadata: dict[str, Any]) -> bytes:
         metadata: Stored in the file, each value as a string.
 
     Returns:
-        The content of the .onnx file: input `pixels` `[N, 28, 28]`, uint8; output `probabilities` `[N, 10]`, float32.
+        The content of the .onnx file: input `pixels` `[N, 28, 28]`, uint8; output `probabilities` `[N, C]`, float32.
     """
     import onnx
 
@@ -100,7 +125,7 @@ def to_onnx(model: DigitClassifier, metadata: dict[str, Any]) -> bytes:
 
 
 def onnx_predictor(content: bytes) -> Callable[[Tensor], Tensor]:
-    """Return a function that runs an ONNX model on images `[N, 28, 28]` and returns probabilities `[N, 10]`."""
+    """Return a function that runs an ONNX model on images `[N, 28, 28]` and returns probabilities `[N, C]`."""
     import onnxruntime  # type: ignore[import-untyped]
 
     onnxruntime.set_default_logger_severity(3)  # errors only: a machine without a GPU is not worth a warning
@@ -112,10 +137,10 @@ def check_parity(predict: Callable[[Tensor], Tensor], images: Tensor, expected: 
     """Compare the probabilities of an exported model with those of the original.
 
     Args:
-        predict: The exported model: images `[N, 28, 28]` in, probabilities `[N, 10]` out. It is called with all images
+        predict: The exported model: images `[N, 28, 28]` in, probabilities `[N, C]` out. It is called with all images
             and with a single one.
         images: Images `[N, 28, 28]`.
-        expected: Probabilities `[N, 10]` of the original model.
+        expected: Probabilities `[N, C]` of the original model.
 
     Returns:
         The largest absolute difference of a probability.

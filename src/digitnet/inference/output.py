@@ -13,10 +13,11 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from digitnet.data.catalog import DIGITS
 from digitnet.errors import UsageError
 from digitnet.inference.files import Outcome
 from digitnet.inference.photos.image_io import load_image, printable
-from digitnet.inference.reader import ReadResult
+from digitnet.inference.reader import DigitPrediction, ReadResult
 
 MAX_SHEET_IMAGES = 200  # as many are 11,000 pixels high
 
@@ -30,14 +31,15 @@ def to_record(file: Path, outcome: Outcome) -> dict[str, Any]:
 
     Returns:
         `file`; `digit`, `probability` and `probabilities` of the largest digit (`digit` is None if its prediction is
-        not confident); `answer`, the summary; `digits`, the same entries for every digit, each with its `box`. For a
-        file that is not a picture: `file`, `digit` (None) and `error`.
+        not confident, and the name of the class if the classes are not digits); `answer`, the summary; `digits`, the
+        same entries for every digit, each with its `box`. For a file that is not a picture: `file`, `digit` (None) and
+        `error`.
     """
     if isinstance(outcome, UsageError):
         return {"file": str(file), "digit": None, "error": str(outcome)}
     digits = [
         {
-            "digit": digit.label if digit.is_confident else None,
+            "digit": _answer(digit) if digit.is_confident else None,
             "probability": digit.confidence,
             "probabilities": digit.probabilities,
             "box": digit.box,
@@ -49,16 +51,21 @@ def to_record(file: Path, outcome: Outcome) -> dict[str, Any]:
     return {"file": str(file)} | {key: largest[key] for key in empty} | {"answer": outcome.summary, "digits": digits}
 
 
+def _answer(digit: DigitPrediction) -> int | str:
+    """Return the predicted digit as a number, or the name of the predicted class."""
+    return digit.label if digit.class_names == DIGITS else digit.name
+
+
 def print_json(files: Sequence[Path], outcomes: Sequence[Outcome]) -> None:
     """Print a JSON list with one object for each file (see `to_record`)."""
     print(json.dumps([to_record(file, outcome) for file, outcome in zip(files, outcomes, strict=True)], indent=1))
 
 
-def print_csv(files: Sequence[Path], outcomes: Sequence[Outcome]) -> None:
+def print_csv(files: Sequence[Path], outcomes: Sequence[Outcome], class_names: Sequence[str] = DIGITS) -> None:
     """Print a CSV table with one line for each file, about its largest digit."""
     sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # file names may be any bytes
     writer = csv.writer(sys.stdout)
-    writer.writerow(["file", "answer", "digit", "probability", *(f"probability of {digit}" for digit in range(10))])
+    writer.writerow(["file", "answer", "digit", "probability", *(f"probability of {name}" for name in class_names)])
     for file, outcome in zip(files, outcomes, strict=True):
         record = to_record(file, outcome)
         answer, probabilities = record.get("answer", record.get("error")), record.get("probabilities") or ()
@@ -76,24 +83,29 @@ def print_results(files: Sequence[Path], outcomes: Sequence[Outcome]) -> None:
             rows.append((name, outcome.summary, "", ""))
         else:
             (label, confidence), (second, second_probability) = outcome.largest_digit.top_classes[:2]
-            answer = outcome.summary if outcome.summary != "not sure" else f"not sure ({label}?)"
-            rows.append((name, answer, f"{confidence:.1%}", f"{second} {second_probability:.1%}"))
+            classes = outcome.class_names
+            answer = outcome.summary if outcome.summary != "not sure" else f"not sure ({classes[label]}?)"
+            rows.append((name, answer, f"{confidence:.1%}", f"{classes[second]} {second_probability:.1%}"))
     _print_table(("file", "digit", "probability", "runner-up"), rows)
 
 
-def print_test_samples(indices: Tensor, labels: Tensor, probabilities: Tensor) -> None:
+def print_test_samples(
+    indices: Tensor, labels: Tensor, probabilities: Tensor, class_names: Sequence[str] = DIGITS
+) -> None:
     """Print a table of predictions for labelled images.
 
     Args:
         indices: Positions `[N]` of the images in the test set.
         labels: Actual classes `[N]`.
-        probabilities: Predicted probabilities `[N, 10]`.
+        probabilities: Predicted probabilities `[N, C]`.
+        class_names: Names of the classes.
     """
     confidences, predictions = torch.max(probabilities, dim=1)
     rows = []
     for index, predicted, actual, confidence in zip(indices, predictions, labels, confidences, strict=True):
         mark = "" if predicted == actual else "wrong"
-        rows.append((str(int(index)), str(int(predicted)), str(int(actual)), f"{confidence:.1%}", mark))
+        names = class_names[int(predicted)], class_names[int(actual)]
+        rows.append((str(int(index)), *names, f"{confidence:.1%}", mark))
     _print_table(("test image", "Predicted", "Actual", "confidence", ""), rows)
 
 
@@ -125,20 +137,24 @@ def save_contact_sheet(path: Path, files: Sequence[Path], outcomes: Sequence[Out
         items.append(
             plots.ContactSheetItem(printable(file.name), result.summary, load_image(file), image, probabilities)
         )
-    plots.plot_contact_sheet(items).savefig(path)
+    names = next((result.class_names for _, result in results if isinstance(result, ReadResult)), DIGITS)
+    plots.plot_contact_sheet(items, class_names=names).savefig(path)
     print(f"saved: {path}", file=sys.stderr)
 
 
-def save_test_samples(path: Path, images: Tensor, labels: Tensor, probabilities: Tensor) -> None:
+def save_test_samples(
+    path: Path, images: Tensor, labels: Tensor, probabilities: Tensor, class_names: Sequence[str] = DIGITS
+) -> None:
     """Save a plot of the predictions for the first labelled images.
 
     Args:
         path: The .png file to write.
         images: Images `[N, 28, 28]`.
         labels: Actual classes `[N]`.
-        probabilities: Predicted probabilities `[N, 10]`.
+        probabilities: Predicted probabilities `[N, C]`.
+        class_names: Names of the classes.
     """
     from digitnet import plots  # matplotlib takes long to import
 
     shown = slice(MAX_SHEET_IMAGES)
-    plots.plot_predictions(images[shown], labels[shown], probabilities[shown]).savefig(path)
+    plots.plot_predictions(images[shown], labels[shown], probabilities[shown], class_names=class_names).savefig(path)

@@ -3,25 +3,28 @@
 from digitnet.models.calibration import Calibration
 from digitnet.models.classifier import SCHEDULES, DigitClassifier, is_finite
 from digitnet.models.cnn import CNN
+from digitnet.models.dataset_record import MNIST_RECORD, DatasetRecord
 from digitnet.models.distillation import Distillation
 from digitnet.models.ensemble import Ensemble
 from digitnet.models.metrics import EpochMetrics
 from digitnet.models.mlp import MLP
 from digitnet.models.module import DigitModule
-
-MODELS: dict[str, type[DigitClassifier]] = {model.__name__: model for model in (CNN, MLP)}
-"""The classes that a checkpoint may name: no other class is built from a file. Add your own networks here."""
+from digitnet.models.registry import MODELS
+from digitnet.models.resnet import ResNet
 
 __all__ = [
     "CNN",
     "MLP",
+    "MNIST_RECORD",
     "MODELS",
     "SCHEDULES",
     "Calibration",
+    "DatasetRecord",
     "DigitClassifier",
     "DigitModule",
     "Distillation",
     "Ensemble",
     "EpochMetrics",
+    "ResNet",
     "is_finite",
 ]

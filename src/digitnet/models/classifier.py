@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from digitnet.errors import check_argument
 from digitnet.models.calibration import Calibration
+from digitnet.models.dataset_record import describe_datamodule
 from digitnet.models.distillation import Distillation
 from digitnet.models.metrics import EpochMetrics
 from digitnet.models.module import Batch, DigitModule
+from digitnet.models.registry import model_name, register
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda remaining: 1.0,
@@ -34,9 +36,9 @@ def is_finite(tensors: Iterable[Tensor]) -> bool:
 class DigitClassifier(DigitModule):
     """Base class of a network that can be trained.
 
-    A subclass assigns the network to `self.net`, which maps normalized pixels `[N, 1, 28, 28]` to logits `[N, 10]`,
-    and passes the arguments below on. All hyper-parameters are plain values, so a checkpoint that stores them is plain
-    data, and `load_from_checkpoint` needs no further arguments.
+    A subclass assigns the network to `self.net`, which maps normalized pixels `[N, 1, 28, 28]` to logits `[N, C]` with
+    C = `self.num_classes`, and passes the arguments below on. All hyper-parameters are plain values, so a checkpoint
+    that stores them is plain data, and `load_from_checkpoint` needs no further arguments.
 
     Args:
         optimizer: "adam" (Kingma and Ba, 2015), "adamw" (Loshchilov and Hutter, 2019) or "sgd".
@@ -48,6 +50,7 @@ class DigitClassifier(DigitModule):
         warmup_fraction: Fraction of all steps during which the learning rate rises linearly from `lr / 25` to `lr`.
             In [0, 1).
         label_smoothing: Label smoothing of the training loss (Szegedy et al., 2016). In [0, 1).
+        num_classes: Number of classes, C. At least 2.
         distillation: Loss of knowledge distillation, which needs a teacher. It is stored in no checkpoint.
         calibration: Calibration of the probabilities. It is stored in no checkpoint, and training discards it.
 
@@ -56,6 +59,10 @@ class DigitClassifier(DigitModule):
     """
 
     net: nn.Module
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        register(cls)  # checkpoints may name it from now on
 
     def __init__(
         self,
@@ -66,10 +73,12 @@ class DigitClassifier(DigitModule):
         schedule: Literal["constant", "cosine", "linear"] = "linear",
         warmup_fraction: float = 0.2,
         label_smoothing: float = 0.0,
+        num_classes: int = 10,
         distillation: Distillation | None = None,
         calibration: Calibration | None = None,
     ) -> None:
         super().__init__()
+        check_argument(num_classes >= 2, "num_classes", num_classes, "at least 2")
         check_argument(optimizer in ("adam", "adamw", "sgd"), "optimizer", optimizer, "adam, adamw or sgd")
         check_argument(0 < lr < math.inf, "lr", lr, "above 0")
         check_argument(0 <= weight_decay < math.inf, "weight_decay", weight_decay, "0 or more")
@@ -78,13 +87,14 @@ class DigitClassifier(DigitModule):
         check_argument(0 <= warmup_fraction < 1, "warmup_fraction", warmup_fraction, "at least 0 and below 1")
         check_argument(0 <= label_smoothing < 1, "label_smoothing", label_smoothing, "at least 0 and below 1")
         self.save_hyperparameters(logger=False, ignore=["distillation", "calibration"])
+        self.num_classes = num_classes
         self.total_steps = math.inf
         self.distillation = distillation
         self.calibration = calibration
         self._resumed_metrics: dict[str, Any] | None = None
 
     def compute_logits(self, pixels: Tensor) -> Tensor:
-        """Return the logits `[N, 10]` of normalized pixels `[N, 1, 28, 28]`."""
+        """Return the logits `[N, C]` of normalized pixels `[N, 1, 28, 28]`."""
         logits: Tensor = self.net(pixels)
         return logits
 
@@ -101,6 +111,7 @@ class DigitClassifier(DigitModule):
     def on_train_start(self) -> None:
         """Read the length of the schedule, and restore the metrics of an unfinished epoch."""
         self.calibration = None  # it belongs to the weights before training
+        self.dataset = describe_datamodule(getattr(self.trainer, "datamodule", None), self.num_classes)
         # Before this hook, reading the number of steps breaks resuming (Lightning #20550).
         self.total_steps = self.trainer.estimated_stepping_batches
         needs_end = self.hparams["schedule"] != "constant" or self.hparams["warmup_fraction"] > 0
@@ -122,8 +133,9 @@ class DigitClassifier(DigitModule):
         del self.epoch_metrics["train"]  # only a checkpoint of an unfinished epoch stores metrics
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the name of the class, and the metrics of an unfinished epoch."""
-        checkpoint["digitnet_model"] = type(self).__name__
+        """Store the name of the class, the data set, and the metrics of an unfinished epoch."""
+        checkpoint["digitnet_model"] = model_name(type(self))
+        checkpoint["digitnet_dataset"] = self.dataset.to_dict() if self.dataset else None
         if "train" in self.epoch_metrics:
             checkpoint["epoch_metrics"] = self.epoch_metrics["train"].state_dict()
 
@@ -142,8 +154,10 @@ class DigitClassifier(DigitModule):
         optimizer_class: Any = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[name]
         options = {"momentum": momentum} if name == "sgd" else {"betas": (momentum, 0.999)}
         options |= {"lr": self.hparams["lr"], "weight_decay": self.hparams["weight_decay"]}
-        # One kernel updates all parameters. In mixed precision Lightning cannot clip gradients before a fused step.
-        optimizer = optimizer_class(self.parameters(), **options, fused="mixed" not in str(self.trainer.precision))
+        # One kernel updates all parameters. In mixed precision Lightning cannot clip gradients before a fused step, and
+        # in 16-mixed a step that is not fused waits for the device.
+        fused = "mixed" not in str(self.trainer.precision) or not self.trainer.gradient_clip_val
+        optimizer = optimizer_class(self.parameters(), **options, fused=fused)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

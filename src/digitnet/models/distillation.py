@@ -17,7 +17,7 @@ class Distillation:
     teacher becomes part of no checkpoint.
 
     Args:
-        teacher: Trained network in evaluation mode that maps images `[N, 28, 28]` to logits `[N, 10]`.
+        teacher: Trained network in evaluation mode that maps images `[N, 28, 28]` to logits `[N, C]`.
         temperature: Divisor of both networks' logits. A value above 1 gives more weight to the probabilities of the
             wrong digits. Must be above 0.
         alpha: Weight of the distillation loss against that of the labels. From 0 (labels only) to 1 (teacher only).
@@ -31,6 +31,7 @@ class Distillation:
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
+        self._device: torch.device | None = None  # of the teacher, once it is known
         check_argument(self.temperature > 0, "temperature", self.temperature, "above 0")
         check_argument(0 <= self.alpha <= 1, "alpha", self.alpha, "from 0 to 1")
 
@@ -39,11 +40,14 @@ class Distillation:
 
         Args:
             loss: Loss against the labels, a scalar.
-            logits: Logits of the student, `[N, 10]`.
+            logits: Logits of the student, `[N, C]`.
             images: The images that the student received.
         """
+        if self._device != logits.device:  # once: moving visits every weight, even if it is on the device already
+            self.teacher.to(logits.device)
+            self._device = logits.device
         with torch.no_grad():
-            target = self.teacher.to(logits.device)(images)
+            target = self.teacher(images)
         student, teacher = (F.log_softmax(each / self.temperature, dim=1) for each in (logits, target))
         distance = F.kl_div(student, teacher, log_target=True, reduction="batchmean") * self.temperature**2
         return (1 - self.alpha) * loss + self.alpha * distance

@@ -28,7 +28,11 @@ class Ensemble(DigitModule):
         super().__init__()
         check_argument(len(members) >= 1, "members", members, "at least one network")
         check_argument(tta_shift >= 0, "tta_shift", tta_shift, "0 or more")
+        first = members[0]
+        same = all(_kind_of_data(member) == _kind_of_data(first) for member in members)
+        check_argument(same, "members", [member.architecture for member in members], "networks of the same data set")
         self.members = nn.ModuleList(members)
+        self.num_classes, self.dataset = first.num_classes, first.dataset
         self.tta_shift = tta_shift
 
     @property
@@ -37,7 +41,7 @@ class Ensemble(DigitModule):
         return " + ".join(sorted({member.architecture for member in self._members()}))
 
     def compute_logits(self, pixels: Tensor) -> Tensor:
-        """Return the logarithms of the mean probabilities, `[N, 10]`."""
+        """Return the logarithms of the mean probabilities, `[N, C]`."""
         log_probs = [
             member.compute_logits(view).log_softmax(dim=1)
             for view in self._shifted_views(pixels)
@@ -57,3 +61,9 @@ class Ensemble(DigitModule):
         for top in range(2 * self.tta_shift + 1):
             for left in range(2 * self.tta_shift + 1):
                 yield padded[..., top : top + height, left : left + width]
+
+
+def _kind_of_data(model: DigitModule) -> tuple[int, str, tuple[str, ...]]:
+    """Return the number of classes of a network, and the name and the classes of the data that it was trained on."""
+    record = model.dataset
+    return (model.num_classes, record.name if record else "", record.classes if record else ())

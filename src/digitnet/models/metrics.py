@@ -22,7 +22,7 @@ class EpochMetrics:
 
         Args:
             mean_loss: Mean loss of the batch, a scalar.
-            logits: Logits `[N, 10]`.
+            logits: Logits `[N, C]`.
             labels: Labels `[N]`.
         """
         self.losses.append(mean_loss.detach())
@@ -60,8 +60,8 @@ class EpochMetrics:
         correct = (torch.cat(self.logits).argmax(dim=1) == labels).sum()
         return torch.stack([loss, correct.to(loss), sizes.sum().to(loss)])
 
-    def totals_by_digit(self) -> Tensor:
-        """Return the numbers of correct predictions and of images of each digit, `[2, 10]`, on the device."""
-        labels = torch.cat(self.labels)
-        correct = labels[torch.cat(self.logits).argmax(dim=1) == labels]
-        return torch.stack([correct.bincount(minlength=10), labels.bincount(minlength=10)])
+    def totals_by_class(self) -> Tensor:
+        """Return the numbers of correct predictions and of images of each class, `[2, C]`, on the device."""
+        labels, logits = torch.cat(self.labels), torch.cat(self.logits)
+        correct, num_classes = labels[logits.argmax(dim=1) == labels], logits.shape[1]
+        return torch.stack([correct.bincount(minlength=num_classes), labels.bincount(minlength=num_classes)])

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from digitnet.models.calibration import Calibration
+from digitnet.models.dataset_record import DatasetRecord
 from digitnet.models.metrics import EpochMetrics
 
 PIXEL_MEAN = 0.1307
@@ -17,21 +18,27 @@ PIXEL_STD = 0.3081
 """Standard deviation of the training pixels."""
 
 Batch = tuple[Tensor, Tensor]
-"""Images `[N, 28, 28]` or `[N, 1, 28, 28]` and labels `[N]`."""
+"""Images `[N, 28, 28]` or `[N, 1, 28, 28]` and labels `[N]`, from 0 to C - 1 for C classes."""
 
 
 class DigitModule(L.LightningModule):
-    """A classifier of 28x28 digits that can be validated, tested and used for prediction.
+    """A classifier of images of 28x28 pixels that can be validated, tested and used for prediction.
 
     The input is a batch of images of shape `[N, 28, 28]` or `[N, 1, 28, 28]` with bright ink on a dark background,
-    either uint8 from 0 to 255 or floating point from 0 to 1. The output is the logits, of shape `[N, 10]`. The module
-    normalizes the pixels itself.
+    either uint8 from 0 to 255 or floating point from 0 to 1. The output is the logits, of shape `[N, C]` for C classes.
+    The module normalizes the pixels itself.
 
     A subclass implements `compute_logits`. To define a network that can be trained, extend `DigitClassifier` instead.
     """
 
     calibration: Calibration | None = None
     """Calibration of the probabilities, if it is known."""
+
+    num_classes: int = 10
+    """Number of classes, C."""
+
+    dataset: DatasetRecord | None = None
+    """The data set that the model was trained on, if it is known."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,9 +50,19 @@ class DigitModule(L.LightningModule):
         """Name of the network's class, or names of an ensemble's."""
         return type(self).__name__
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes: those of the Trainer's data, those of the training, or the numbers from 0."""
+        datamodule = getattr(self._trainer, "datamodule", None)
+        trained = self.dataset.classes if self.dataset else ()
+        for names in (tuple(map(str, getattr(datamodule, "classes", None) or ())), trained):
+            if len(names) == self.num_classes:
+                return names
+        return tuple(map(str, range(self.num_classes)))
+
     @abstractmethod
     def compute_logits(self, pixels: Tensor) -> Tensor:
-        """Return the logits `[N, 10]` of normalized pixels.
+        """Return the logits `[N, C]` of normalized pixels.
 
         Args:
             pixels: Images `[N, 1, 28, 28]` with mean 0 and standard deviation 1, in the module's dtype.
@@ -58,7 +75,7 @@ class DigitModule(L.LightningModule):
             images: Images `[N, 28, 28]` or `[N, 1, 28, 28]`, uint8 from 0 to 255 or floating point from 0 to 1.
 
         Returns:
-            Logits `[N, 10]` in float32.
+            Logits `[N, C]` in float32.
         """
         return self.compute_logits(self.normalize(images)).float()
 
@@ -80,7 +97,7 @@ class DigitModule(L.LightningModule):
         self.eval_step(batch, "test")
 
     def predict_step(self, batch: Batch | Tensor) -> Tensor:
-        """Return the probabilities `[N, 10]` of a batch of images, with or without labels."""
+        """Return the probabilities `[N, C]` of a batch of images, with or without labels."""
         images = batch if isinstance(batch, Tensor) else batch[0]
         probabilities: Tensor = self(images).softmax(dim=1)
         return probabilities
@@ -104,11 +121,14 @@ class DigitModule(L.LightningModule):
         self.log_dict(self.compute_metrics("val"))
 
     def on_test_epoch_end(self) -> None:
-        """Log the test metrics, with the accuracy by digit."""
-        totals = self.epoch_metrics["test"].totals_by_digit()
+        """Log the test metrics, with the accuracy by class."""
+        totals = self.epoch_metrics["test"].totals_by_class()
         correct, images = self.trainer.strategy.reduce(totals, reduce_op="sum").cpu().double()
-        by_digit = {f"test/acc/{digit}": correct[digit] / images[digit] for digit in range(10)}
-        self.log_dict(self.compute_metrics("test") | by_digit, logger=False)  # a single point is not a curve
+        names = self.class_names
+        # A class without test images has no accuracy.
+        by_class = {f"test/acc/{name}": correct[i] / images[i] for i, name in enumerate(names) if images[i]}
+        self.log_dict(self.compute_metrics("test"))
+        self.log_dict(by_class, logger=False)  # charts of one point each would hide the others in TensorBoard
 
     def compute_metrics(self, stage: str) -> dict[str, Tensor]:
         """Return the loss and accuracy of an epoch over the images of all processes, each image counted once.

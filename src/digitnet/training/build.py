@@ -2,12 +2,14 @@
 
 import logging
 import os
+import re
 import shlex
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch.nn
@@ -16,15 +18,25 @@ from hydra.utils import instantiate as hydra_instantiate
 from lightning.fabric.plugins import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.pytorch.callbacks import LambdaCallback, TQDMProgressBar
+from lightning.pytorch.callbacks import LambdaCallback, ProgressBar, TQDMProgressBar
 from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from digitnet.checkpoints.lightning_io import AtomicCheckpointIO
-from digitnet.data import Augmentation, MNISTDataModule
+from digitnet.data import Augmentation
 from digitnet.errors import UsageError
 from digitnet.models import DigitClassifier, Distillation
-from digitnet.training.callbacks import EpochLog, GracefulStop, Histograms, RunCheckpoint, RunLength, TensorBoardReport
+from digitnet.models.registry import import_modules
+from digitnet.training.callbacks import (
+    EpochLog,
+    GracefulStop,
+    Histograms,
+    LoggerReport,
+    RunCheckpoint,
+    RunLength,
+    TensorBoardReport,
+)
+from digitnet.training.datasets import accepted_data_config, check_teacher, num_classes_argument
 from digitnet.training.run_dir import metrics_csv
 
 _STOP_CRITERIA = ("min_epochs", "max_epochs", "min_steps", "max_steps", "max_time", "callbacks")
@@ -34,7 +46,7 @@ _STOP_CRITERIA = ("min_epochs", "max_epochs", "min_steps", "max_steps", "max_tim
 class Run:
     """The objects of a run."""
 
-    data: MNISTDataModule
+    data: L.LightningDataModule
     """The data module."""
     model: DigitClassifier
     """The model, with its initial weights."""
@@ -46,11 +58,12 @@ class Run:
     """The settings by which TensorBoard compares runs."""
 
 
-def build_run(config: DictConfig) -> Run:
+def build_run(config: DictConfig, callbacks: Sequence[L.Callback] = ()) -> Run:
     """Build the objects that a config describes.
 
     Args:
         config: The composed config of `train`.
+        callbacks: Callbacks to add to those of a run.
 
     Returns:
         The objects. No file was written.
@@ -59,24 +72,28 @@ def build_run(config: DictConfig) -> Run:
         UsageError: If one of the classes refuses its arguments.
     """
     run_dir = Path(config.run_dir)
-    data = instantiate(config.data, "data")
+    import_modules(config.get("imports"))  # of no effect, unless this is a process that a launcher has started
+    data = build_data(config.data)
     distillation = instantiate(config.distillation, "distillation") if config.get("distillation") else None
+    if distillation:
+        check_teacher(distillation.teacher, data)
     # The seed is set after the teachers were built, so that they do not change the initial weights of the student.
     L.seed_everything(config.seed, verbose=False)
-    model = _build_model(config.model, distillation)
+    model = _build_model(config.model, distillation, num_classes_argument(config.model, data))
     hparams = collect_hparams(config, model, data)
     epoch_log = EpochLog(metrics_csv(run_dir))
     run_checkpoint = RunCheckpoint(run_dir, epoch_log)
     # Each of the first four relies on what those before it have done at the end of an epoch.
-    callbacks: list[L.Callback] = [
+    all_callbacks: list[L.Callback] = [
         RunLength(stop_criteria(config)),
         epoch_log,
         run_checkpoint,
         GracefulStop(run_checkpoint),
         TensorBoardReport(hparams, _texts(config, model)),
-        *_optional_callbacks(config),
+        *_optional_callbacks(config, hparams),
+        *callbacks,
     ]
-    return Run(data, model, build_trainer(config.trainer, callbacks), epoch_log, hparams)
+    return Run(data, model, build_trainer(config.trainer, all_callbacks), epoch_log, hparams)
 
 
 def _texts(config: DictConfig, model: DigitClassifier) -> dict[str, str]:
@@ -89,28 +106,64 @@ def _texts(config: DictConfig, model: DigitClassifier) -> dict[str, str]:
     }
 
 
-def _build_model(config: DictConfig, distillation: Distillation | None) -> DigitClassifier:
+def build_data(config: DictConfig) -> L.LightningDataModule:
+    """Build the data module.
+
+    Args:
+        config: The `data` node of a config. Keys that the class does not accept are left out.
+
+    Returns:
+        The data module; no data was read yet.
+
+    Raises:
+        UsageError: If the class refuses its arguments, or is not a LightningDataModule.
+    """
+    data = instantiate(accepted_data_config(config), "data")
+    if not isinstance(data, L.LightningDataModule):
+        raise UsageError(f"data._target_={config._target_}: must be a subclass of lightning.LightningDataModule")
+    return data
+
+
+def _build_model(config: DictConfig, distillation: Distillation | None, classes: dict[str, int]) -> DigitClassifier:
     """Build the model. Hydra would convert a dataclass among the arguments to a config, so it is passed afterwards."""
-    if distillation is None:
-        return cast(DigitClassifier, instantiate(config, "model"))
-    partial = instantiate(config, "model", _partial_=True)
-    try:
-        return cast(DigitClassifier, partial(distillation=distillation))
-    except UsageError:
-        raise
-    except Exception as error:  # whatever the constructor of a custom network raises
-        raise UsageError(f"model: {error} (HYDRA_FULL_ERROR=1 shows where)") from error
+    model = instantiate(config, "model", _partial_=distillation is not None, **classes)
+    if distillation is not None:
+        try:
+            model = model(distillation=distillation)
+        except UsageError:
+            raise
+        except Exception as error:  # whatever the constructor of a custom network raises
+            raise UsageError(f"model: {error} (HYDRA_FULL_ERROR=1 shows where)") from error
+    if not isinstance(model, DigitClassifier):
+        raise UsageError(f"model._target_={config._target_}: must be a subclass of digitnet.DigitClassifier")
+    return model
 
 
-def _optional_callbacks(config: DictConfig) -> list[L.Callback]:
-    """Build the callbacks that depend on top-level settings."""
+def _optional_callbacks(config: DictConfig, hparams: dict[str, Any]) -> list[L.Callback]:
+    """Build the callbacks that depend on settings."""
     callbacks: list[L.Callback] = [Histograms()] if config.tensorboard.histograms else []
+    if any("TensorBoardLogger" not in node.get("_target_", "") for node in logger_nodes(config)):
+        callbacks.append(LoggerReport(hparams))
     if config.compile:
         # Compiled after TensorBoardReport has traced the graph, because a compiled network cannot be traced.
         callbacks.append(LambdaCallback(on_train_start=_compile_network))
     if config.get("weight_averaging"):
         callbacks.append(instantiate(config.weight_averaging, "weight_averaging"))
     return callbacks
+
+
+def logger_nodes(config: DictConfig) -> list[DictConfig]:
+    """Return the nodes of the loggers in a config: of one, of a list, or of several with names.
+
+    Args:
+        config: The composed config of `train`.
+    """
+    node = config.trainer.get("logger")
+    if isinstance(node, DictConfig):
+        nodes = [node] if "_target_" in node else list(node.values())
+    else:
+        nodes = list(node) if isinstance(node, ListConfig) else []
+    return [each for each in nodes if isinstance(each, DictConfig)]
 
 
 def _compile_network(trainer: L.Trainer, model: L.LightningModule) -> None:
@@ -136,11 +189,15 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
     # optimizer step.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     partial = instantiate(config, "trainer", _partial_=True)
-    show_progress = partial.keywords.get("enable_progress_bar", sys.stdout.isatty())
+    logger, configured = partial.keywords.get("logger"), _as_list(partial.keywords.get("callbacks"))
+    has_bar = any(isinstance(callback, ProgressBar) for callback in configured)
+    show_progress = partial.keywords.get("enable_progress_bar", has_bar or sys.stdout.isatty())
     # Lightning's default, the Rich progress bar, is redrawn in each step whatever its refresh_rate is.
-    progress_bars = [TQDMProgressBar(refresh_rate=20)] if show_progress else []
+    progress_bars = [TQDMProgressBar(refresh_rate=20)] if show_progress and not has_bar else []
     kwargs = {
-        "callbacks": [*callbacks, *progress_bars, *_as_list(partial.keywords.get("callbacks"))],
+        # Lightning would take null for its default logger.
+        "logger": logger if isinstance(logger, bool) else _as_list(logger) or False,
+        "callbacks": [*callbacks, *progress_bars, *configured],
         "plugins": [
             AtomicCheckpointIO(),
             *_cluster_environment(partial.keywords),
@@ -157,8 +214,12 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
         trainer: L.Trainer = partial(**kwargs)
         return trainer
     except Exception as error:  # Lightning raises several types
-        if "No supported gpu backend" in str(error):
-            raise UsageError("trainer.accelerator=gpu: this machine has no GPU; use trainer.accelerator=cpu") from error
+        if "No supported gpu backend" in str(error) or "accelerator is not available" in str(error):
+            name = partial.keywords.get("accelerator", "gpu")
+            hardware = "GPU" if name in ("gpu", "cuda") else f"accelerator {name}"
+            raise UsageError(
+                f"trainer.accelerator={name}: this machine has no {hardware}; use trainer.accelerator=cpu"
+            ) from error
         raise UsageError(f"trainer: {error}") from error
 
 
@@ -174,7 +235,7 @@ def _cluster_environment(keywords: dict[str, Any]) -> list[ClusterEnvironment]:
     return [SLURMEnvironment(auto_requeue=False)]
 
 
-def instantiate(config: DictConfig, name: str, **kwargs: Any) -> Any:
+def instantiate(config: DictConfig | dict[str, Any], name: str, **kwargs: Any) -> Any:
     """Call the class or function that a config node names as its `_target_`.
 
     Args:
@@ -194,10 +255,24 @@ def instantiate(config: DictConfig, name: str, **kwargs: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UsageError):
             raise cause from error
+        if isinstance(cause, ModuleNotFoundError):
+            raise UsageError(_describe_missing_package(name, error, cause)) from error
         raise UsageError(f"{name}: {cause or error} (HYDRA_FULL_ERROR=1 shows where)") from error
 
 
+def _describe_missing_package(name: str, error: InstantiationException, cause: ModuleNotFoundError) -> str:
+    """State which key needs which package, and the command that installs it."""
+    key = re.search(r"full_key: (\S+)", str(error))
+    requirement = re.search(r"pip install (?:-U )?['\"]?([\w.-]+)", str(cause))  # Lightning adds bounds of versions
+    package = requirement[1] if requirement else cause.name or str(cause)
+    path = key[1] if key and key[1].startswith(f"{name}.") else name
+    return f"{path}: the package {package} is not installed; run: pip install {package}"
+
+
 def _as_list(value: Any) -> list[Any]:
+    """Return one or several objects as a list; several may have names, of which null stands for none."""
+    if isinstance(value, dict):
+        return [each for each in value.values() if each is not None]
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
@@ -210,6 +285,7 @@ def silence_lightning() -> None:
         "Precision .* is not supported by the model summary",
         ".*torch.jit",  # torch uses it to draw the graph
         ".*LeafSpec.*deprecated",  # lightning 2.6 with torch 2.15
+        "The number of training batches .* is smaller than the logging interval",  # each epoch logs its metrics
         "The `srun` command is available on your system but is not used",  # on every login node of a cluster
     ):
         warnings.filterwarnings("ignore", message=message)
@@ -229,7 +305,7 @@ def stop_criteria(config: DictConfig) -> dict[str, Any]:
     return {name: trainer.get(name) for name in _STOP_CRITERIA}
 
 
-def collect_hparams(config: DictConfig, model: DigitClassifier, data: MNISTDataModule) -> dict[str, Any]:
+def collect_hparams(config: DictConfig, model: DigitClassifier, data: L.LightningDataModule) -> dict[str, Any]:
     """Return the settings by which TensorBoard's HPARAMS tab compares runs.
 
     Args:
@@ -244,5 +320,6 @@ def collect_hparams(config: DictConfig, model: DigitClassifier, data: MNISTDataM
     components = {
         name: OmegaConf.to_container(config[name]) for name in ("weight_averaging", "distillation") if config.get(name)
     }
-    augmentation = vars(data.augmentation or Augmentation())
-    return run | dict(model.hparams) | {"batch_size": data.batch_size, "augmentation": augmentation} | components
+    batch_size = getattr(data, "batch_size", None)  # a data module of your own need not have one
+    augmentation = vars(getattr(data, "augmentation", None) or Augmentation())
+    return run | dict(model.hparams) | {"batch_size": batch_size, "augmentation": augmentation} | components

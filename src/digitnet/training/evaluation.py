@@ -10,9 +10,11 @@ from digitnet.checkpoints.atomic import atomic_write, check_writable
 from digitnet.checkpoints.checkpoint_format import load_checkpoint
 from digitnet.checkpoints.pretrained import load_ensemble, resolve_models
 from digitnet.environment import environment_info
-from digitnet.errors import check_argument
+from digitnet.errors import UsageError, check_argument
 from digitnet.models import DigitModule
-from digitnet.training.build import build_trainer, instantiate
+from digitnet.models.dataset_record import describe_datamodule
+from digitnet.training.build import build_data, build_trainer
+from digitnet.training.datasets import collect_images, has_test_data, require_same_data
 from digitnet.training.experiment import print_metrics, score_test_set
 from digitnet.training.run_dir import to_json
 
@@ -29,8 +31,11 @@ def validate_evaluation(config: DictConfig) -> None:
         UsageError: If anything is missing.
     """
     check_argument(config.model_ref is not None, "model", "null", "a run folder, a checkpoint, cnn or mlp")
-    _load_model(config)
-    instantiate(config.data, "data").prepare_data()
+    model, data = _load_model(config), build_data(config.data)
+    data.prepare_data()
+    require_same_data(model, data, config.allow_other_data, config.model_ref)
+    if not has_test_data(data):
+        raise UsageError(f"data: {type(data).__name__} has no test_dataloader, so there is nothing to score")
     build_trainer(config.trainer, [])
     if config.json_path not in (None, "-"):
         check_writable(Path(config.json_path).parent, "json_path")
@@ -49,21 +54,26 @@ def run_evaluation(config: DictConfig) -> None:
         RunError: If the loss is not finite, or a file cannot be written.
     """
     paths = resolve_models(config.model_ref)
-    model, data = _load_model(config), instantiate(config.data, "data")
+    model, data = _load_model(config), build_data(config.data)
     trainer = build_trainer(config.trainer, [])
     metrics = score_test_set(trainer, model, data)
     if not trainer.is_global_zero:
         return
-    result = {"checkpoints": [str(path) for path in paths], "model": model.architecture, "tta": config.tta}
+    record = describe_datamodule(data, model.num_classes)
+    assert record is not None
+    result = {"checkpoints": [str(path) for path in paths], "model": model.architecture, "data": record.name}
+    result["tta"] = config.tta
     json_text = to_json(result | metrics | environment_info())
     if config.json_path == "-":
         print(json_text, end="")
     else:
-        print_metrics(f"{result['model']}, 10,000 test images", metrics)
+        images = sum(map(len, model.epoch_metrics["test"].labels))
+        source = "" if record.name == "mnist" else f" of {record.name}"
+        print_metrics(f"{model.architecture}, {images:,} test images{source}", metrics)
     if config.json_path not in (None, "-"):
         atomic_write(Path(config.json_path), json_text.encode())
     if config.plots_dir:
-        _save_samples_plot(Path(config.plots_dir), config.seed, model.cpu(), *data.split("test"))
+        _save_samples_plot(Path(config.plots_dir), config.seed, model.cpu(), *collect_images(data, "test"))
         if len(paths) == 1 and paths[0].suffix != ".safetensors":  # the curves of a single run
             _save_curves_plot(Path(config.plots_dir), paths[0])
 
@@ -83,8 +93,9 @@ def _save_samples_plot(directory: Path, seed: int, model: DigitModule, images: T
     images, labels = images.cpu()[chosen], labels.cpu()[chosen]
     with torch.inference_mode():
         probabilities = model.eval()(images).softmax(dim=1)
+    names = model.class_names
     directory.mkdir(parents=True, exist_ok=True)
-    plot_predictions(images, labels, probabilities, _SAMPLES_PER_ROW).savefig(directory / "samples.png")
+    plot_predictions(images, labels, probabilities, _SAMPLES_PER_ROW, names).savefig(directory / "samples.png")
     print(f"plot: {directory / 'samples.png'}")
 
 

@@ -5,10 +5,12 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -16,13 +18,14 @@ from rich.table import Table
 
 from digitnet.checkpoints.atomic import atomic_write, remove_partial_files
 from digitnet.checkpoints.checkpoint_format import load_checkpoint
-from digitnet.data import MNISTDataModule
 from digitnet.environment import environment_info
 from digitnet.errors import RunError
 from digitnet.models import DigitModule
 from digitnet.signals import ShutdownRequested, defer_signals
-from digitnet.training.build import Run, build_run
+from digitnet.training.build import Run, build_run, logger_nodes
+from digitnet.training.callbacks.logger_report import log_final_metrics
 from digitnet.training.callbacks.tensorboard import log_hparams
+from digitnet.training.datasets import has_test_data
 from digitnet.training.resume import load_finished_result
 from digitnet.training.run_dir import RunResult, best_checkpoint, last_checkpoint, lock_run_dir, metrics_json, to_json
 from digitnet.training.visualization import visualize_run
@@ -30,7 +33,7 @@ from digitnet.training.visualization import visualize_run
 FINAL_METRICS = ("val/acc", "val/loss", "test/acc", "test/loss")
 
 
-def run_experiment(config: DictConfig, test: bool) -> RunResult:
+def run_experiment(config: DictConfig, test: bool, callbacks: Sequence[L.Callback] = ()) -> RunResult:
     """Train a model, score it, and fill the run folder.
 
     A run that was stopped continues from its last checkpoint. A run that is finished, such as a job of a repeated
@@ -39,6 +42,7 @@ def run_experiment(config: DictConfig, test: bool) -> RunResult:
     Args:
         config: The composed config of `train`.
         test: Whether to score the best epoch on the test images.
+        callbacks: Callbacks to add to those of a run.
 
     Returns:
         The result, as in `metrics.json`.
@@ -51,21 +55,21 @@ def run_experiment(config: DictConfig, test: bool) -> RunResult:
     run_dir = Path(config.run_dir)
     with lock_run_dir(run_dir):
         remove_partial_files(run_dir)
-        return load_finished_result(config) or _train_and_test(config, test)
+        return load_finished_result(config) or _train_and_test(config, test, callbacks)
 
 
-def _train_and_test(config: DictConfig, test: bool) -> RunResult:
+def _train_and_test(config: DictConfig, test: bool, callbacks: Sequence[L.Callback]) -> RunResult:
     """Fit the model, load its best epoch, score it, and write the results."""
     run_dir = Path(config.run_dir)
     checkpoint = last_checkpoint(run_dir) if last_checkpoint(run_dir).exists() else None
     _purge_later_events(config, checkpoint)
-    run = build_run(config)
+    run = build_run(config, callbacks)
     if run.trainer.is_global_zero and config.trainer.get("enable_model_summary", True):
         print(ModelSummary(run.model, max_depth=2))
     _fit(run, checkpoint, run_dir)
     _load_best_epoch(run, run_dir)
     result = _collect_result(run, config.seed)
-    if test:
+    if test and has_test_data(run.data):
         result |= score_test_set(run.trainer, run.model, run.data)
     if run.trainer.is_global_zero:
         _write_results(run, run_dir, result, config.plots)
@@ -74,9 +78,10 @@ def _train_and_test(config: DictConfig, test: bool) -> RunResult:
 
 def _purge_later_events(config: DictConfig, checkpoint: Path | None) -> None:
     """Make TensorBoard ignore events that were logged after the checkpoint, since those steps are repeated."""
-    if "TensorBoardLogger" in str(config.trainer.get("logger")):
-        step = load_checkpoint(checkpoint)["global_step"] + 1 if checkpoint else 0
-        OmegaConf.update(config, "trainer.logger.purge_step", step, force_add=True)
+    nodes = [node for node in logger_nodes(config) if "TensorBoardLogger" in node.get("_target_", "")]
+    step = load_checkpoint(checkpoint)["global_step"] + 1 if checkpoint and nodes else 0
+    for node in nodes:
+        OmegaConf.update(node, "purge_step", step, force_add=True)
 
 
 def _fit(run: Run, checkpoint: Path | None, run_dir: Path) -> None:
@@ -103,6 +108,7 @@ def _collect_result(run: Run, seed: int) -> RunResult:
     best = run.epoch_log.best_epoch
     return {
         "model": type(run.model).__name__,
+        "data": run.model.dataset.name if run.model.dataset else None,
         "epoch": best["epoch"] + 1,
         "steps": run.trainer.global_step,
         **{name: best[name] for name in FINAL_METRICS if name in best},
@@ -112,7 +118,7 @@ def _collect_result(run: Run, seed: int) -> RunResult:
     }
 
 
-def score_test_set(trainer: L.Trainer, model: DigitModule, data: MNISTDataModule) -> dict[str, Any]:
+def score_test_set(trainer: L.Trainer, model: DigitModule, data: L.LightningDataModule) -> dict[str, Any]:
     """Score a model on the test images.
 
     Args:
@@ -121,7 +127,7 @@ def score_test_set(trainer: L.Trainer, model: DigitModule, data: MNISTDataModule
         data: The data module.
 
     Returns:
-        `test/loss`, `test/acc`, `test/acc/0` to `test/acc/9`, and `test/seconds`. Accuracies are fractions.
+        `test/loss`, `test/acc`, `test/acc/CLASS` for each class, and `test/seconds`. Accuracies are fractions.
 
     Raises:
         RunError: If the loss is not finite.
@@ -139,6 +145,7 @@ def _write_results(run: Run, run_dir: Path, result: RunResult, plots: bool) -> N
     """Write metrics.json, the plots and the final records of TensorBoard, and print the result."""
     atomic_write(metrics_json(run_dir), to_json(result | environment_info()).encode())
     log_hparams(run.trainer, run.hparams, result)
+    log_final_metrics(run.trainer, result)
     if plots:
         visualize_run(run.trainer, run.model, run.data, run.epoch_log.history, run_dir)
     for logger in run.trainer.loggers:
@@ -146,7 +153,9 @@ def _write_results(run: Run, run_dir: Path, result: RunResult, plots: bool) -> N
     shown = {name: result[name] for name in (*FINAL_METRICS, "train/seconds", "parameters") if name in result}
     print_metrics(f"{result['model']}, epoch {result['epoch']}", shown)
     path = os.path.relpath(run_dir)
-    print(f"run folder: {path}\nview it with: tensorboard --logdir {shlex.quote(path)}")
+    print(f"run folder: {path}")
+    if any(isinstance(logger, TensorBoardLogger) for logger in run.trainer.loggers):
+        print(f"view it with: tensorboard --logdir {shlex.quote(path)}")
 
 
 def print_metrics(title: str, metrics: dict[str, Any]) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import lightning as L
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from digitnet.checkpoints.atomic import check_writable
-from digitnet.checkpoints.checkpoint_format import load_checkpoint
+from digitnet.checkpoints.checkpoint_format import check_loadable, load_checkpoint
 from digitnet.errors import UsageError, check_argument
 from digitnet.training.build import build_run
+from digitnet.training.callback_checks import check_callbacks
+from digitnet.training.datasets import check_data
 from digitnet.training.resume import (
     completed_epochs,
     load_finished_result,
@@ -20,6 +22,9 @@ from digitnet.training.resume import (
     require_unchanged_config,
 )
 from digitnet.training.run_dir import last_checkpoint, lock_run_dir
+
+# Settings by which the sweepers for Optuna, Nevergrad and Ax look for the highest value of a job, not for the lowest.
+_MAXIMIZING = {"direction": "maximize", "optim.maximize": "true", "ax_config.experiment.minimize": "false"}
 
 
 def validate_run(config: DictConfig) -> None:
@@ -35,11 +40,14 @@ def validate_run(config: DictConfig) -> None:
     check_argument(config.test in (None, True, False), "test", config.test, "true, false or null")
     check_argument(config.compile in (True, False), "compile", config.compile, "true or false")
     check_argument(not (is_sweep and config.resume), "resume", config.resume, "given to one run, not to a sweep")
+    _require_maximization(config.hydra.sweeper)
     check_writable(run_dir, output_dir_key(config))
     require_unused_run_dir(config)
     run = build_run(config)
-    run.data.prepare_data()
+    check_loadable(run.model)
+    check_data(run.data, run.model)
     _check_trainer(run.trainer, is_sweep)
+    check_callbacks(run)
     if last_checkpoint(run_dir).exists():
         checkpoint = load_checkpoint(last_checkpoint(run_dir))
         require_unchanged_config(config, run_dir)
@@ -47,6 +55,16 @@ def validate_run(config: DictConfig) -> None:
         done, limit = completed_epochs(checkpoint), run.trainer.max_epochs
         reachable = limit in (None, -1) or limit >= done
         check_argument(reachable, "trainer.max_epochs", limit, f"at least {done}, the epochs that are done")
+
+
+def _require_maximization(sweeper: DictConfig) -> None:
+    """Refuse a sweeper that would look for the lowest value, as Hydra's plugins do unless they are told otherwise."""
+    for key, maximizing in _MAXIMIZING.items():
+        value = OmegaConf.select(sweeper, key)
+        values = value if isinstance(value, ListConfig) else [] if value is None else [value]
+        wrong = [each for each in values if str(getattr(each, "name", each)).lower() != maximizing]
+        requirement = f"{maximizing}: the value of a job is its val/acc"
+        check_argument(not wrong, f"hydra.sweeper.{key}", ", ".join(map(str, wrong)), requirement)
 
 
 def _check_trainer(trainer: L.Trainer, is_sweep: bool) -> None:

@@ -1,6 +1,8 @@
 """Continues a run in its own folder, from the command line that started it."""
 
 import json
+import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +12,32 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from digitnet.checkpoints.checkpoint_format import load_checkpoint
+from digitnet.checkpoints.latest import expand_latest
 from digitnet.checkpoints.migrations import is_of_0_1_0, migrate_config, migrate_override
 from digitnet.errors import UsageError, check_argument
-from digitnet.models import DigitClassifier
+from digitnet.models import DigitClassifier, DigitModule
+from digitnet.models.registry import find_model, model_name
 from digitnet.training.build import stop_criteria
 from digitnet.training.run_dir import RunResult, last_checkpoint, metrics_json
 from digitnet.training.trust import is_trusted
 
-# The parts of a config that may differ when a run is resumed: how long it runs, where, and what is done afterwards.
-_MUTABLE_ON_RESUME = ("resume", "test", "compile", "trainer", "hydra")
+# The parts of a config that may differ when a run is resumed: how long it runs, where, what is done afterwards, and
+# which modules are imported.
+_MUTABLE_ON_RESUME = ("resume", "imports", "test", "compile", "trainer", "logger", "callbacks", "hydra")
 
 
-def expand_resume(overrides: list[str]) -> list[str]:
+def expand_resume(overrides: list[str], config_dir: str | None = None) -> list[str]:
     """Replace `resume=RUN_DIR` by the overrides that the run was started with.
 
+    `resume=latest` stands for the run below ./logs that was started last, and the path of a run's last checkpoint for
+    its run.
+
     A run folder may come from a stranger, so only overrides that `is_trusted` accepts are repeated; the others must be
-    typed again.
+    typed again, and `--config-dir` as well.
 
     Args:
         overrides: The overrides that were typed.
+        config_dir: The folder of config files that was typed, if any.
 
     Returns:
         All overrides of the resumed run; the same list if nothing is resumed.
@@ -40,7 +49,7 @@ def expand_resume(overrides: list[str]) -> list[str]:
     values = {override.key_or_group: override.value() for override in typed if not override.is_delete()}
     if values.get("resume") in (None, ""):
         return overrides
-    run_dir = Path(str(values["resume"]))
+    run_dir = _find_run(str(values["resume"]))
     output_dir = str(values.get("hydra.run.dir", run_dir))
     check_argument(
         Path(output_dir) == run_dir, "hydra.run.dir", output_dir, f"omitted: resume={run_dir} continues in that folder"
@@ -54,13 +63,29 @@ def expand_resume(overrides: list[str]) -> list[str]:
         for override in _parse_record(recorded, run_dir)
         if override.key_or_group not in {*values, "resume"} and override.input_line not in typed_again
     ]
-    for override in kept:
-        if not is_trusted(override):
-            raise UsageError(
-                f"resume={run_dir}: the run was started with {override.input_line}; type that again if you trust it"
-            )
+    untrusted = [str(override.input_line) for override in kept if not is_trusted(override)]
+    if config_dir is None:
+        untrusted = [*_recorded_config_dir(run_dir), *untrusted]
+    if untrusted:
+        raise UsageError(
+            f"resume={run_dir}: the run was started with {shlex.join(untrusted)}; type that again if you trust it"
+        )
     location = [] if "hydra.run.dir" in values else [f"hydra.run.dir={run_dir}"]
+    overrides = [
+        f"resume={run_dir}" if override.key_or_group == "resume" else text
+        for text, override in zip(overrides, typed, strict=True)
+    ]
     return [*(str(override.input_line) for override in kept), *overrides, *location]
+
+
+def _find_run(reference: str) -> Path:
+    """Return the run folder that `resume=` names."""
+    path = Path(expand_latest(reference, "resume"))
+    if path.suffix != ".ckpt" or path.is_dir():
+        return path
+    is_last = path.parts[-2:] == last_checkpoint(Path()).parts
+    check_argument(is_last, "resume", path, "a run folder or its checkpoints/last.ckpt, from which a run continues")
+    return path.parents[1]
 
 
 def _read_migrated_overrides(run_dir: Path) -> list[str]:
@@ -69,6 +94,19 @@ def _read_migrated_overrides(run_dir: Path) -> list[str]:
     if is_of_0_1_0(_read_hydra_record(run_dir, "config.yaml", dict, "resume")):
         lines = [migrate_override(line) for line in lines]
     return [line.lstrip("+") for line in lines]
+
+
+def _recorded_config_dir(run_dir: Path) -> list[str]:
+    """Return the option `--config-dir DIR` that a run was started with; empty if there was none."""
+    if not (run_dir / ".hydra" / "hydra.yaml").is_file():
+        return []
+    record = _read_hydra_record(run_dir, "hydra.yaml", dict, "resume")
+    try:
+        sources = record["hydra"]["runtime"]["config_sources"]
+        folders = [str(source["path"]) for source in sources if source["provider"] == "command-line"]
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"resume={run_dir}: .hydra/hydra.yaml is damaged") from error
+    return ["--config-dir", os.path.relpath(folders[0])] if folders else []
 
 
 def _parse_record(lines: list[str], run_dir: Path) -> list[Override]:
@@ -86,7 +124,7 @@ def _require_unchanged_override(override: Override, recorded: list[str], run_dir
     if line.lstrip("+") not in recorded and not mutable:
         raise UsageError(
             f"resume={run_dir} continues the run as it was started, so {line} cannot change; "
-            "trainer.…, test and compile may"
+            "trainer.…, logger, callbacks, test and compile may"
         )
 
 
@@ -156,8 +194,11 @@ def require_matching_checkpoint(
     """
     if not {"loops", "callbacks", "optimizer_states"} <= set(checkpoint):
         raise UsageError(f"{last_checkpoint(run_dir)}: holds a model but no state of a run that could be resumed")
-    saved = checkpoint["digitnet_model"], checkpoint["hyper_parameters"], "current_model_state" in checkpoint
-    configured = type(model).__name__, dict(model.hparams), weight_averaging
+    # Checkpoints of 0.2.0 and earlier do not store the number of classes, which was always 10.
+    default = {"num_classes": DigitModule.num_classes}
+    saved = checkpoint["digitnet_model"], default | checkpoint["hyper_parameters"], "current_model_state" in checkpoint
+    name = model_name(type(model)) if find_model(saved[0]) is not type(model) else saved[0]
+    configured = name, default | dict(model.hparams), weight_averaging
     check_argument(saved == configured, "resume", run_dir, f"a run of {configured}, but its checkpoint is of {saved}")
 
 

@@ -16,9 +16,9 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchvision.utils import make_grid
 
 from digitnet.checkpoints.atomic import atomic_write
-from digitnet.data import MNISTDataModule
 from digitnet.models import DigitModule
 from digitnet.training.callbacks.tensorboard import summary_writer
+from digitnet.training.datasets import collect_images, has_validation_data
 from digitnet.training.run_dir import EpochRecord
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _IMAGES_PER_BATCH = 1000
 
 
 def visualize_run(
-    trainer: L.Trainer, model: DigitModule, data: MNISTDataModule, history: Sequence[EpochRecord], run_dir: Path
+    trainer: L.Trainer, model: DigitModule, data: L.LightningDataModule, history: Sequence[EpochRecord], run_dir: Path
 ) -> None:
     """Write the plots of a run as PNG files, and log them and more to TensorBoard.
 
@@ -49,12 +49,13 @@ def visualize_run(
 
     figures = {"curves": plot_curves(history)}
     writer = summary_writer(trainer)
-    if data.val_size:
-        images, labels = (tensor.cpu() for tensor in data.split("val"))
+    if has_validation_data(data):
+        images, labels = (tensor.cpu() for tensor in collect_images(data, "val"))
         logits, features = _predict(model, images)
-        figures |= _draw_predictions(images, labels, logits)
+        figures |= _draw_predictions(images, labels, logits, model.class_names)
         if writer:
-            _log_predictions(writer, images, labels, logits, features, trainer.global_step)
+            _log_curves(writer, labels, logits, model.class_names, trainer.global_step)
+            _log_embedding(writer, images, labels, logits, features, model.class_names)
     for name, figure in figures.items():
         picture = render(figure)
         content = io.BytesIO()
@@ -78,43 +79,46 @@ def _predict(model: DigitModule, images: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(logits), features[0] if features else logits[0][:_EMBEDDED_IMAGES]
 
 
-def _draw_predictions(images: Tensor, labels: Tensor, logits: Tensor) -> dict[str, "Figure"]:
+def _draw_predictions(images: Tensor, labels: Tensor, logits: Tensor, names: Sequence[str]) -> dict[str, "Figure"]:
     """Draw the confusion matrix, the misclassified images with the highest loss, and the first images."""
     from digitnet.plots import plot_confusion, plot_predictions  # imports matplotlib
 
     predicted, probabilities = logits.argmax(dim=1), logits.softmax(dim=1)
-    confusion = multiclass_confusion_matrix(predicted, labels, num_classes=10, validate_args=False)
+    confusion = multiclass_confusion_matrix(predicted, labels, num_classes=len(names), validate_args=False)
     losses = F.cross_entropy(logits, labels, reduction="none").masked_fill(predicted == labels, 0)
     misclassified = int((predicted != labels).sum())
     worst = losses.argsort(descending=True)[: min(_MISTAKES_SHOWN, misclassified)]
     first = torch.arange(min(_SAMPLES_SHOWN, len(images)))
     return {
-        "confusion": plot_confusion(confusion),
-        "mistakes": plot_predictions(images[worst], labels[worst], probabilities[worst], columns=6),
-        "samples": plot_predictions(images[first], labels[first], probabilities[first], columns=6),
+        "confusion": plot_confusion(confusion, names),
+        "mistakes": plot_predictions(images[worst], labels[worst], probabilities[worst], class_names=names),
+        "samples": plot_predictions(images[first], labels[first], probabilities[first], class_names=names),
     }
 
 
-def _log_predictions(
-    writer: SummaryWriter, images: Tensor, labels: Tensor, logits: Tensor, features: Tensor, step: int
-) -> None:
-    """Log the precision-recall curve of each digit, and the images in the space of the last layer's input."""
+def _log_curves(writer: SummaryWriter, labels: Tensor, logits: Tensor, names: Sequence[str], step: int) -> None:
+    """Log the precision-recall curve of each class."""
     probabilities = logits.softmax(dim=1)
-    for digit in range(10):
-        writer.add_pr_curve(f"val_by_digit/{digit}", labels == digit, probabilities[:, digit], step)
-    count = len(features)
+    for number, name in enumerate(names):
+        writer.add_pr_curve(f"val_by_class/{name}", labels == number, probabilities[:, number], step)
+
+
+def _log_embedding(
+    writer: SummaryWriter, images: Tensor, labels: Tensor, logits: Tensor, features: Tensor, names: Sequence[str]
+) -> None:
+    """Log the images in the space of the last layer's input, for the projector."""
     centred = features.float() - features.float().mean(dim=0)
     rank = min(_EMBEDDING_SIZE, *centred.shape)
     _, _, components = torch.linalg.svd(centred, full_matrices=False)
-    pairs = torch.stack([labels, logits.argmax(dim=1)], dim=1)[:count]
+    pairs = torch.stack([labels, logits.argmax(dim=1)], dim=1)[: len(features)]
     directory = Path(writer.log_dir)
     shutil.rmtree(directory / "00000", ignore_errors=True)  # of an earlier end of this run
     (directory / "projector_config.pbtxt").unlink(missing_ok=True)
     writer.add_embedding(
         (centred @ components[:rank].T).round(decimals=3),
-        metadata=[[str(actual), str(predicted)] for actual, predicted in pairs.tolist()],
+        metadata=[[names[actual], names[predicted]] for actual, predicted in pairs.tolist()],
         metadata_header=["actual", "predicted"],
-        label_img=images[:count].unsqueeze(1).float() / 255,
+        label_img=images[: len(features)].unsqueeze(1).float() / 255,
         tag="validation",
     )
 

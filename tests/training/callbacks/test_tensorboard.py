@@ -87,7 +87,7 @@ def test_the_text_tab_has_the_command_the_config_and_the_layers(events: EventAcc
 
 
 def test_the_precision_recall_curve_of_each_digit_is_logged(events: EventAccumulator) -> None:
-    curves = [events.Tensors(f"val_by_digit/{digit}") for digit in range(10)]
+    curves = [events.Tensors(f"val_by_class/{digit}") for digit in range(10)]
     assert all(len(points) == 1 for points in curves)
     true_positives = [make_ndarray(points[0].tensor_proto)[0] for points in curves]
     assert sum(int(counts[0]) for counts in true_positives) == 5000, "At threshold 0 every image counts as positive."

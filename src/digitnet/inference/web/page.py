@@ -63,20 +63,22 @@ def render_html(results: Mapping[str, ReadResult]) -> str:
     )
 
 
-def _render_model(name: str, result: ReadResult, largest: int) -> str:
+def _render_model(title: str, result: ReadResult, largest: int) -> str:
     """Render the digits that one model has read, with bars of the probabilities for the digit at index `largest`."""
     digit = result.digits[largest] if result.digits else None
-    probabilities = digit.probabilities if digit else (0.0,) * 10
-    ranks = {label: rank for rank, (label, _) in enumerate(digit.top_classes)} if digit else {n: n for n in range(10)}
+    names = result.class_names
+    probabilities = digit.probabilities if digit else (0.0,) * len(names)
+    order = [label for label, _ in digit.top_classes] if digit else range(len(names))
+    ranks = {label: rank for rank, label in enumerate(order)}
     bars = [
         f'<div style="--rank: {ranks[label]}; --share: {probability:.1%}">'
-        f"{label}<i><b></b></i><span>{probability:.1%}</span></div>"
+        f"{html.escape(names[label])}<i><b></b></i><span>{probability:.1%}</span></div>"
         for label, probability in enumerate(probabilities)
     ]
-    output = f"<output>{result.text}</output>" if digit else '<output class="none">no digit</output>'
+    output = f"<output>{html.escape(result.text)}</output>" if digit else '<output class="none">no digit</output>'
     return (
-        f"<section><h2>{html.escape(name)} {output}</h2>{_render_hint(digit)}"
-        f'<div class="bars">{"".join(bars)}</div></section>'
+        f"<section><h2>{html.escape(title)} {output}</h2>{_render_hint(digit)}"
+        f'<div class="bars" style="--count: {len(names)}">{"".join(bars)}</div></section>'
     )
 
 
@@ -84,11 +86,12 @@ def _render_hint(digit: DigitPrediction | None) -> str:
     """Render how sure a model is of a digit, and what else it may be."""
     if digit is None:
         return '<p class="hint"></p>'
+    name = html.escape(digit.name)
     if not digit.is_confident:
-        return f'<p class="hint unsure">Not sure. It is closest to {digit.label}, but it may not be a digit.</p>'
+        return f'<p class="hint unsure">Not sure. It is closest to {name}, but it may not be a digit.</p>'
     second, probability = digit.top_classes[1]
-    other = f", or {second} ({probability:.1%})" if probability >= 0.001 else ""
-    return f'<p class="hint sure">{digit.label} ({digit.confidence:.1%}){other}</p>'
+    other = f", or {html.escape(digit.class_names[second])} ({probability:.1%})" if probability >= 0.001 else ""
+    return f'<p class="hint sure">{name} ({digit.confidence:.1%}){other}</p>'
 
 
 def render_examples() -> str:

@@ -48,7 +48,7 @@ def serve(port: int, model: str | None = None) -> None:
     from digitnet.inference.web.page import predict_html, read_asset, render_examples, render_html
 
     torch.set_num_threads(1)  # for a single digit, a second thread only waits for the first
-    readers = {name.upper(): DigitReader(name) for name in ("cnn", "mlp")}
+    readers = {name.upper(): DigitReader(f"bundled:{name}") for name in ("cnn", "mlp")}
     readers |= {model: DigitReader(model)} if model else {}
     _warm_up(readers)
 
@@ -59,7 +59,7 @@ def serve(port: int, model: str | None = None) -> None:
     # must be chosen first.
     with gr.Blocks(title="digitnet", analytics_enabled=False) as page:
         gr.HTML(
-            render_html({name: ReadResult(()) for name in readers}),
+            render_html({name: ReadResult((), reader.class_names) for name, reader in readers.items()}),
             html_template=read_asset("page.html"),
             css_template=read_asset("page.css"),
             js_on_load=read_asset("page.js"),

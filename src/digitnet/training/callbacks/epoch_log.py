@@ -91,10 +91,18 @@ class EpochLog(EpochEndCallback):
         if self.csv_path:
             write_metrics_csv(self.csv_path, self.history)
         if trainer.progress_bar_callback is None:
-            print(format_epoch(self.history[-1], trainer.max_epochs), flush=True)
+            started = self.history[-2]["seconds"] if len(self.history) > 1 else 0.0
+            print(format_epoch(self.history[-1], trainer.max_epochs, started), flush=True)
 
 
-def format_epoch(record: EpochRecord, max_epochs: int | None) -> str:
-    """Return the line that is printed for an epoch."""
+def format_epoch(record: EpochRecord, max_epochs: int | None, started: float) -> str:
+    """Return the line that is printed for an epoch.
+
+    Args:
+        record: The record of the epoch.
+        max_epochs: The number of epochs of the run, if it is limited.
+        started: Training time in seconds at the start of the epoch.
+    """
     metrics = [f"{name} {record[name]:.4f}" for name in ("train/loss", "val/loss", "val/acc") if name in record]
-    return f"epoch {record['epoch'] + 1:.0f}/{max_epochs}  {'  '.join(metrics)}  {record['seconds']:.1f} s"
+    limit = "" if max_epochs in (None, -1) else f"/{max_epochs}"
+    return f"epoch {record['epoch'] + 1:.0f}{limit}  {'  '.join(metrics)}  {record['seconds'] - started:.1f} s"

@@ -6,7 +6,7 @@ from pathlib import Path
 import lightning as L
 
 from digitnet.checkpoints.atomic import atomic_write
-from digitnet.errors import RunError
+from digitnet.errors import DivergenceError
 from digitnet.models import DigitClassifier
 from digitnet.training.callbacks.base import EpochEndCallback
 from digitnet.training.callbacks.epoch_log import EpochLog
@@ -54,7 +54,8 @@ class RunCheckpoint(EpochEndCallback):
             path: The checkpoint to replace.
 
         Raises:
-            RunError: If a weight or a metric is not finite, or the checkpoint cannot be written.
+            DivergenceError: If a weight or a metric is not finite.
+            RunError: If the checkpoint cannot be written.
         """
         record = self.epoch_log.history[-1] if self.epoch_log.history else {}
         not_finite = [name for name, value in record.items() if not math.isfinite(value)]
@@ -62,7 +63,7 @@ class RunCheckpoint(EpochEndCallback):
         if pl_module.has_diverged():
             not_finite.append("a weight or the running loss")
         if not_finite:
-            raise RunError(
+            raise DivergenceError(
                 f"diverged in epoch {trainer.current_epoch + 1}: {not_finite[0]} is not finite; try an optimizer.lr "
                 f"below {pl_module.hparams['lr']:g}. The checkpoints in {self.run_dir} are from before"
             )

@@ -3,6 +3,8 @@
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import EarlyStopping, Timer
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
 from digitnet.training.callbacks.base import EpochEndCallback
 
@@ -47,3 +49,23 @@ class RunLength(EpochEndCallback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember whether early stopping, or another stop criterion, ends the run here."""
         self._stopped_under = self.stop_criteria if trainer.should_stop else None
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print why the run has ended before its last epoch, if a stop criterion has ended it."""
+        reasons = [reason for callback in trainer.callbacks if (reason := _stop_reason(callback))]  # type: ignore[attr-defined]
+        if reasons and self._stopped_under is not None and trainer.is_global_zero:
+            print(f"stopped after epoch {trainer.current_epoch}: {'; '.join(reasons)}", flush=True)
+
+
+def _stop_reason(callback: L.Callback) -> str | None:
+    """Return why a callback has ended the run, or None if it has not."""
+    if isinstance(callback, Timer):
+        remaining = callback.time_remaining()
+        return "the time of trainer.max_time is over" if remaining is not None and remaining <= 0 else None
+    if not isinstance(callback, EarlyStopping) or callback.stopping_reason is EarlyStoppingReason.NOT_STOPPED:
+        return None
+    if callback.stopping_reason is EarlyStoppingReason.PATIENCE_EXHAUSTED:
+        patience = f"early stopping with patience {callback.patience}"
+        return f"{callback.monitor} has not improved on {callback.best_score:.4f} ({patience})"
+    message = str(callback.stopping_reason_message).removesuffix(" Signaling Trainer to stop.")
+    return f"{message} (early stopping)"

@@ -7,10 +7,13 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
+from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from torch.utils.tensorboard.writer import SummaryWriter
 from torchvision.utils import make_grid
 
 _IMAGES_SHOWN = 64
+_FIRST_COLUMNS = ("lr", "batch_size", "model", "optimizer", "max_epochs")  # of the HPARAMS tab
 # Charts of the custom scalars tab: training and validation in one chart.
 _SCALAR_LAYOUT = {
     "training and validation": {
@@ -53,7 +56,7 @@ class TensorBoardReport(L.Callback):
             writer.add_text(name, text)
         images, _ = next(iter(trainer.train_dataloader))  # type: ignore[arg-type]
         pixels = images[:_IMAGES_SHOWN].float() / (255 if images.dtype == torch.uint8 else 1)
-        writer.add_image("train/images", make_grid(pixels.unsqueeze(1)))
+        writer.add_image("train/images", make_grid(pixels.reshape(-1, 1, 28, 28)))
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the measurement of the throughput."""
@@ -102,8 +105,33 @@ def log_hparams(trainer: L.Trainer, hparams: dict[str, Any], result: Mapping[str
         hparams: The settings.
         result: The result, as in metrics.json.
     """
-    names = ("val/acc", "val/loss", "test/acc", "test/loss")
+    if (writer := summary_writer(trainer)) is None:
+        return
+    names = ("test/acc", "val/acc", "test/loss", "val/loss")
     finals = {f"whole_run/{name.replace('/', '_')}": result[name] for name in names if name in result}
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(hparams, finals, step=trainer.global_step)
+    for name, value in finals.items():
+        writer.add_scalar(name, value, trainer.global_step)
+    summaries = hparams_summaries(_flatten(hparams), finals)  # type: ignore[no-untyped-call]
+    _mark_first_columns(summaries[0])
+    for summary in summaries:
+        writer._get_file_writer().add_summary(summary, trainer.global_step)  # type: ignore[no-untyped-call]
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings under names such as "augmentation/rotation", with numbers and texts as values."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}/")
+        else:
+            flat[f"{prefix}{name}"] = value if isinstance(value, bool | int | float | str) else str(value)
+    return flat
+
+
+def _mark_first_columns(summary: Any) -> None:
+    """Move the columns of the recipe to the front. TensorBoard sorts by this mark and ticks five columns."""
+    plugin_data = summary.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(plugin_data.content)
+    for column in content.experiment.hparam_infos:
+        column.differs = column.name in _FIRST_COLUMNS
+    plugin_data.content = content.SerializeToString()

@@ -1,0 +1,140 @@
+"""Search the best values of overrides: `python -m digitnet.sweep study=DIR trials=40 'optimizer.lr=interval(…)'`."""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from digitnet.cli.command_line import validate_command_line
+from digitnet.cli.hydra_app import call_hydra, exit_with_status
+from digitnet.cli.hydra_internals import parse_command_line
+from digitnet.distributed import is_main_process
+from digitnet.errors import UsageError
+from digitnet.signals import ShutdownRequested
+
+if TYPE_CHECKING:
+    from digitnet.training.sweep.search_space import SweepSettings
+
+# Modules that import torch are imported where they are used, so that `--help` does not wait for them.
+
+HELP = """\
+digitnet-sweep searches the values of overrides that give the highest validation accuracy.
+
+  digitnet-sweep study=logs/studies/mlp trials=40 model=mlp \\
+      'optimizer.lr=tag(log,interval(1e-4,1e-1))' 'model.hidden=choice([128,64],[256,128])'
+
+study=DIR      the folder of the study; the same command again continues it
+trials=N       number of trials of the study, counting those of all workers and of earlier starts
+pruner=NAME    how bad trials are ended early: median (default), hyperband, none
+seeds=N        train every trial with N seeds and compare the means (default: 1)
+--config-dir   a folder of your own configs, as in digitnet-train
+
+All other words are overrides of digitnet-train. Those with choice(…), range(…), interval(…) or a list of values are
+searched. Start the command several times, on one machine or on several with a shared folder, for several workers.
+"""
+
+
+def main() -> None:
+    """Run the command."""
+    words = sys.argv[1:]
+    if {"-h", "--help"} & set(words):
+        print(HELP, end="")
+        return
+    with exit_with_status():
+        if sweep(words):
+            sys.exit(1)
+
+
+def sweep(words: list[str]) -> int:
+    """Run trials of a study, and print what it has found.
+
+    Args:
+        words: The command line, without the program.
+
+    Returns:
+        How many trials have failed.
+
+    Raises:
+        UsageError: If the input is wrong; nothing was created.
+    """
+    settings, configs = validate(words)
+
+    from digitnet.training.sweep import study, summary, trial
+
+    config, epochs = configs[0], {config.trainer.get("max_epochs") for config in configs}
+    opened = study.open_study(settings, config.seed, epochs.pop() if len(epochs) == 1 else None)
+    try:
+        failures = trial.run_trials(opened, settings, config.seed, partial(_train, settings.flags))
+    except ShutdownRequested:
+        sys.stderr.write("digitnet: the same command continues the study\n")
+        raise
+    summary.summarize(opened, settings, config)
+    return failures
+
+
+def validate(words: list[str]) -> tuple["SweepSettings", list[DictConfig]]:
+    """Check a command line, the study's folder, and runs with the extreme values of all searched keys.
+
+    Args:
+        words: The command line, without the program.
+
+    Returns:
+        The settings, and the configs of these runs.
+
+    Raises:
+        UsageError: If the input is wrong; nothing was created.
+    """
+    if find_spec("optuna") is None:
+        raise UsageError("a sweep needs another package (optuna): pip install 'digitnet[sweep]'")
+    if not is_main_process():
+        raise UsageError("LOCAL_RANK is set; start each worker of a sweep directly, not by torchrun")
+    words, flags = _split_flags(words)
+
+    from digitnet.training.sweep import search_space, study, trial
+
+    settings = search_space.parse_settings(words, flags)
+    study.check_study(settings)
+    configs = []
+    for params in settings.extreme_params:
+        run = [*flags, *settings.overrides(params), f"hydra.run.dir={settings.study_dir / 'unused'}"]
+        configs += validate_command_line(run, "train", trial.validate_trial)[1]
+    return settings, configs
+
+
+def _split_flags(words: list[str]) -> tuple[list[str], list[str]]:
+    """Separate the overrides from the options of Hydra that are passed on to every trial."""
+    if {"-m", "--multirun"} & set(words):
+        raise UsageError("-m: leave it out; a sweep starts its trials itself, and each further start adds a worker")
+    options = vars(parse_command_line(words))
+    overrides: list[str] = options.pop("overrides")
+    passed_on = ("config_dir", "config_name")
+    for name in options.keys() - passed_on:
+        if options[name]:
+            raise UsageError(f"--{name.replace('_', '-')}: not in a sweep; digitnet-train has it")
+    return overrides, [f"--{name.replace('_', '-')}={options[name]}" for name in passed_on if options[name]]
+
+
+def _train(flags: Sequence[str], overrides: list[str], run_dir: Path, callbacks: Sequence[Any]) -> Any:
+    """Train a run of a trial as `digitnet-train` would, or continue it, and return its result."""
+    from digitnet.training.experiment import run_experiment
+    from digitnet.training.resume import expand_resume
+    from digitnet.training.sweep.trial import validate_trial
+
+    is_started = (run_dir / "checkpoints").exists()
+    words = [*flags, *overrides, f"resume={run_dir}" if is_started else f"hydra.run.dir={run_dir}"]
+    sys.argv[1:], _ = validate_command_line(words, "train", validate_trial, expand_resume)
+    results = []
+
+    def job(config: DictConfig) -> None:
+        results.append(run_experiment(config, test=False, callbacks=callbacks))
+
+    call_hydra("train", job)
+    return results[0]
+
+
+if __name__ == "__main__":
+    main()

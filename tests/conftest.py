@@ -61,7 +61,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """
     from digitnet.training import experiment
 
-    monkeypatch.setattr(experiment, "log_errors", lambda *arguments: None)
+    monkeypatch.setattr(experiment, "visualize_run", lambda *arguments: None)
 
     def run(module: ModuleType, *arguments: str, **environment: str) -> CompletedRun:
         capsys.readouterr()

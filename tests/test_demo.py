@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -241,6 +242,37 @@ def test_several_digits_are_read_from_left_to_right(page: Any) -> None:
     assert answers(page)[:2] == ["27", "27"]
     pictures = page.locator("figure img").evaluate_all("images => images.map(image => image.className)")
     assert pictures == ["largest", ""]  # the bars show the larger digit
+
+
+def test_the_most_probable_class_has_the_top_bar(page: Any) -> None:
+    clear(page)
+    write(page, 6)
+    page.wait_for_timeout(500)  # the bars have moved
+    rows = page.locator("section").first.locator(".bars div")
+    tops = rows.evaluate_all("rows => rows.map(row => row.getBoundingClientRect().top)")
+    assert int(np.argmin(tops)) == 6
+
+
+def test_undo_removes_the_last_stroke(page: Any) -> None:
+    clear(page)
+    write(page, 2, left=0.1)
+    write(page, 1, left=0.8)
+    assert answers(page)[0] == "21"
+    page.get_by_role("button", name="Undo").click()
+    page.locator("output", has_text=re.compile("^2$")).first.wait_for()
+
+
+def test_an_example_is_read_with_the_keyboard_alone(page: Any) -> None:
+    clear(page)
+    page.get_by_role("button", name="Example: the digits 2026").focus()
+    page.keyboard.press("Enter")
+    page.locator("output", has_text="2026").first.wait_for()
+
+
+def test_a_drawing_that_is_not_a_digit_is_answered_in_words(page: Any) -> None:
+    page.get_by_role("button", name="Example: a house").click()
+    page.locator("section").first.get_by_text("it may not be a digit").wait_for()
+    assert answers(page)[:2] == ["?", "?"]
 
 
 def test_a_cleared_canvas_has_no_digit(page: Any) -> None:

@@ -1,11 +1,9 @@
 """Builds the objects of a run from a composed config: data module, model, callbacks and Trainer."""
 
-import logging
 import math
 import os
 import re
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,13 +27,16 @@ from digitnet.models.registry import import_modules
 from digitnet.training.callbacks import (
     EpochLog,
     GracefulStop,
+    Histograms,
     LoggerReport,
     RunCheckpoint,
     RunLength,
     TensorBoardReport,
 )
 from digitnet.training.datasets import accepted_data_config, check_teacher, num_classes_argument
+from digitnet.training.lightning_messages import silence_lightning
 from digitnet.training.processes import cluster_environment
+from digitnet.training.provenance import describe_run
 from digitnet.training.run_dir import metrics_csv
 
 _STOP_CRITERIA = ("min_epochs", "max_epochs", "min_steps", "max_steps", "max_time", "callbacks")
@@ -88,7 +89,7 @@ def build_run(config: DictConfig, callbacks: Sequence[L.Callback] = ()) -> Run:
         epoch_log,
         run_checkpoint,
         GracefulStop(run_checkpoint),
-        TensorBoardReport(hparams),
+        TensorBoardReport(hparams, describe_run(config, model)),
         *_optional_callbacks(config, hparams),
         *callbacks,
     ]
@@ -130,7 +131,7 @@ def _build_model(config: DictConfig, distillation: Distillation | None, classes:
 
 def _optional_callbacks(config: DictConfig, hparams: dict[str, Any]) -> list[L.Callback]:
     """Build the callbacks that depend on settings."""
-    callbacks: list[L.Callback] = []
+    callbacks: list[L.Callback] = [Histograms()] if config.tensorboard.histograms else []
     if any("TensorBoardLogger" not in node.get("_target_", "") for node in logger_nodes(config)):
         callbacks.append(LoggerReport(hparams))
     if config.compile:
@@ -256,22 +257,6 @@ def _as_list(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return [each for each in value.values() if each is not None]
     return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def silence_lightning() -> None:
-    """Suppress what Lightning reports at every start, such as advertisements, and warnings about what is intended."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        "Total length of `list` across ranks is zero",  # data.val_size=0 is intended
-        "It is recommended to use .* sync_dist",  # the metrics are reduced before they are logged
-        "Precision .* is not supported by the model summary",
-        ".*torch.jit",  # torch uses it to draw the graph
-        ".*LeafSpec.*deprecated",  # lightning 2.6 with torch 2.15
-        "The number of training batches .* is smaller than the logging interval",  # each epoch logs its metrics
-        "The `srun` command is available on your system but is not used",  # on every login node of a cluster
-    ):
-        warnings.filterwarnings("ignore", message=message)
 
 
 def stop_criteria(config: DictConfig) -> dict[str, Any]:

@@ -25,13 +25,14 @@ from digitnet.models import DigitModule
 from digitnet.signals import ShutdownRequested, defer_signals
 from digitnet.training.build import Run, build_run, logger_nodes
 from digitnet.training.callbacks.logger_report import log_final_metrics
-from digitnet.training.callbacks.tensorboard import log_errors, log_hparams
-from digitnet.training.datasets import collect_images, has_test_data
+from digitnet.training.callbacks.tensorboard import log_hparams
+from digitnet.training.datasets import has_test_data
 from digitnet.training.processes import run_together
 from digitnet.training.provenance import code_commit, run_command
 from digitnet.training.resume import load_finished_result
 from digitnet.training.run_dir import RunResult, best_checkpoint, last_checkpoint, lock_run_dir, metrics_json, to_json
 from digitnet.training.run_predictions import predict_validation, write_predictions
+from digitnet.training.visualization import visualize_run
 
 FINAL_METRICS = ("val/acc", "val/loss", "test/acc", "test/loss")
 
@@ -78,7 +79,7 @@ def _train_and_test(config: DictConfig, test: bool, callbacks: Sequence[L.Callba
         if test and has_test_data(run.data):
             result |= score_test_set(run.trainer, run.model, run.data)
     if run.trainer.is_global_zero:
-        _write_results(run, run_dir, result)
+        _write_results(run, run_dir, result, config.plots)
     return result
 
 
@@ -161,15 +162,15 @@ def score_test_set(trainer: L.Trainer, model: DigitModule, data: L.LightningData
     return metrics | {"test/seconds": seconds}
 
 
-def _write_results(run: Run, run_dir: Path, result: RunResult) -> None:
-    """Write the predictions, metrics.json and the final records of TensorBoard, and print the end of the output."""
+def _write_results(run: Run, run_dir: Path, result: RunResult, plots: bool) -> None:
+    """Write the predictions, metrics.json, the plots and the final records of the loggers, and print the result."""
     val_logits = predict_validation(run)
     write_predictions(run, run_dir, result["epoch"], val_logits)
     atomic_write(metrics_json(run_dir), to_json(result | environment_info()).encode())
     log_hparams(run.trainer, run.hparams, result)
     log_final_metrics(run.trainer, result)
-    if val_logits is not None:
-        log_errors(run.trainer, *collect_images(run.data, "val"), val_logits)
+    if plots:
+        visualize_run(run, run_dir, val_logits)
     for logger in run.trainer.loggers:
         logger.finalize("success")
     shown = {name: result[name] for name in (*FINAL_METRICS, "train/seconds", "parameters") if name in result}

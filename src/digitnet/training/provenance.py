@@ -6,7 +6,10 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+import lightning as L
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
+from omegaconf import DictConfig, OmegaConf
 
 import digitnet
 
@@ -23,6 +26,20 @@ def run_command() -> str | None:
     folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
     options = [word for folder in folders for word in ("--config-dir", folder)]
     return shlex.join(["python", "-m", "digitnet.train", *options, *kept])
+
+
+def describe_run(config: DictConfig, model: L.LightningModule) -> dict[str, str]:
+    """Return the texts of TensorBoard's Text tab: the command, the composed config and the layers, as Markdown.
+
+    Args:
+        config: The composed config of `train`.
+        model: The model.
+    """
+    return {
+        "run/command": f"```\n{run_command()}\n```",
+        "run/config": f"```yaml\n{OmegaConf.to_yaml(config)}```",
+        "run/layers": f"```\n{ModelSummary(model, max_depth=2)}\n```",
+    }
 
 
 @cache  # the jobs of a sweep run the same code

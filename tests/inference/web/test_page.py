@@ -39,7 +39,7 @@ def test_a_data_url_without_a_picture_is_answered_with_an_alert(readers: dict[st
 
 def test_before_the_first_picture_every_model_shows_no_digit() -> None:
     page = render_html({"CNN": ReadResult(()), "MLP": ReadResult(())})
-    assert page.count("<output>no digit</output>") == 2
+    assert page.count(">no digit</output>") == 2
     assert page.count("<span>0.0%</span>") == 20
 
 

@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.util.tensor_util import make_ndarray
 
-from digitnet import plots, train
+from digitnet import CNN, MLP, MNISTDataModule, plots, train
 from digitnet.training import run_dir
-from tests.conftest import SLIM, Run, call
+from digitnet.training.visualization import first_layer_filters
+from tests.conftest import FAST, SLIM, Run, call, spawn
 
 HPARAMS = "_hparams_/session_start_info"
 
@@ -33,13 +36,13 @@ def test_the_curves_have_the_values_of_metrics_csv(events: EventAccumulator, sha
 
 
 def test_no_scalars_are_logged_besides_the_curves_and_the_final_metrics(events: EventAccumulator) -> None:
-    final = {f"final/{split}_{metric}" for split in ("val", "test") for metric in ("acc", "loss")}
-    curves = {"train/loss", "train/acc", "val/loss", "val/acc", "lr", "epoch"}
+    final = {f"whole_run/{split}_{metric}" for split in ("val", "test") for metric in ("acc", "loss")}
+    curves = {"train/loss", "train/acc", "val/loss", "val/acc", "train/lr", "train/images_per_second", "epoch"}
     assert set(events.Tags()["scalars"]) == final | curves
 
 
 def test_the_learning_rate_is_logged_at_every_step(events: EventAccumulator) -> None:
-    points = events.Scalars("lr")
+    points = events.Scalars("train/lr")
     assert [point.step for point in points] == list(range(1, 11))
     assert max(point.value for point in points) > points[-1].value
 
@@ -63,14 +66,72 @@ def test_the_hparams_tab_has_one_record_with_the_final_metrics(
     assert values["lr"].number_value == pytest.approx(2e-3)
     assert values["batch_size"].number_value == 256
     metrics = json.loads((shared_trained_run / "metrics.json").read_text())
-    assert events.Scalars("final/test_acc")[-1].value == pytest.approx(metrics["test/acc"])
+    assert events.Scalars("whole_run/test_acc")[-1].value == pytest.approx(metrics["test/acc"])
     assert "hp_metric" not in events.Tags()["scalars"]
 
 
 def test_the_graph_and_the_images_are_logged(events: EventAccumulator) -> None:
     assert events.Tags()["graph"]
-    assert set(events.Tags()["images"]) == {"train/images", "val/confusion", "val/mistakes"}
+    assert set(events.Tags()["images"]) == {"train/images", "model/first_layer", "val/confusion", "val/mistakes"}
     assert all(events.Images(tag)[0].width > 200 for tag in events.Tags()["images"])
+
+
+def test_the_text_tab_has_the_command_the_config_and_the_layers(events: EventAccumulator) -> None:
+    texts = {
+        name: events.Tensors(f"run/{name}/text_summary")[0].tensor_proto.string_val[0].decode()
+        for name in ("command", "config", "layers")
+    }
+    assert "digitnet.train model=mlp debug=fast" in texts["command"]
+    assert "_target_: digitnet.models.MLP" in texts["config"]
+    assert "Linear" in texts["layers"]
+
+
+def test_the_precision_recall_curve_of_each_digit_is_logged(events: EventAccumulator) -> None:
+    curves = [events.Tensors(f"val_by_class/{digit}") for digit in range(10)]
+    assert all(len(points) == 1 for points in curves)
+    true_positives = [make_ndarray(points[0].tensor_proto)[0] for points in curves]
+    assert sum(int(counts[0]) for counts in true_positives) == 5000, "At threshold 0 every image counts as positive."
+
+
+def test_the_projector_shows_validation_images_with_their_labels(shared_trained_run: Path) -> None:
+    folder = shared_trained_run / "00000" / "validation"
+    rows = [row.split("\t") for row in (folder / "metadata.tsv").read_text().splitlines()]
+    assert rows[0] == ["actual", "predicted"]
+    vectors = (folder / "tensors.tsv").read_text().splitlines()
+    assert len(vectors) == len(rows) - 1 == 1000
+    assert (folder / "sprite.png").is_file()
+    assert (shared_trained_run / "projector_config.pbtxt").read_text().count("embeddings") == 1
+    _, labels = MNISTDataModule(seed=1).split("val")
+    assert [int(actual) for actual, _ in rows[1:]] == labels[:1000].tolist()
+
+
+def test_histograms_are_logged_only_if_they_are_asked_for(run: Run, events: EventAccumulator, tmp_path: Path) -> None:
+    assert not events.Tags()["histograms"]
+    assert run(train, *FAST, "tensorboard.histograms=true", "test=false", "hydra.run.dir=out").status == 0
+    accumulator = EventAccumulator(str(tmp_path / "out")).Reload()
+    names = {
+        f"{kind}/net.{layer}.{part}"
+        for kind in ("weights", "gradients")
+        for layer in (1, 3, 5)
+        for part in ("weight", "bias")
+    }
+    assert set(accumulator.Tags()["histograms"]) == names
+
+
+def test_the_first_layer_is_drawn_only_if_its_filters_are_images() -> None:
+    pictures = [first_layer_filters(model) for model in (CNN(channels=(4,), pool_size=4), MLP())]
+    assert all(picture is not None and picture.dim() == 3 and picture.max() == 1 for picture in pictures)
+    assert first_layer_filters(torch.nn.Sequential(torch.nn.Linear(10, 10))) is None
+
+
+def test_a_run_folder_has_plots_unless_they_are_turned_off(shared_trained_run: Path, tmp_path: Path) -> None:
+    names = {"curves.png", "confusion.png", "mistakes.png", "samples.png"}
+    assert {path.name for path in shared_trained_run.glob("*.png")} == names
+    for name in names:
+        with Image.open(shared_trained_run / name) as picture:
+            assert min(picture.size) > 200
+    assert spawn("digitnet.train", *FAST, "plots=false", "hydra.run.dir=out", folder=tmp_path).status == 0
+    assert not list((tmp_path / "out").rglob("*.png"))
 
 
 def test_the_confusion_matrix_agrees_with_the_validation_accuracy(

@@ -1,13 +1,28 @@
-// Gradio runs this when the page is loaded. It provides `element` (the root element of the component), `props.value`
-// (the HTML of the answer), `props.limit` (bytes of a photo) and `server.read` (a data URL in, HTML out).
+// Gradio runs this when the page is loaded. It provides `element` (the root element of the component), `props.limit`
+// (bytes of a photo) and `server.read` (a data URL in, HTML out).
 
-const canvas = element.querySelector('canvas'), fileInput = element.querySelector('input');
-const [clearButton, photoButton] = element.querySelectorAll('button');
-const pen = canvas.getContext('2d', {alpha: false});
+const find = selector => element.querySelector(selector);
+const canvas = find('canvas'), fileInput = find('input'), answer = find('.answer');
+const pen = canvas.getContext('2d', {alpha: false, willReadFrequently: true});
 Object.assign(pen, {lineWidth: 15, lineCap: 'round', lineJoin: 'round', fillStyle: '#fff'});
-let drawing = false, photo = null, timer = 0, busy = false, next = null;
+let drawing = false, photo = null, timer = 0, busy = false, next = null, history = [];
 
-const showError = message => { props.value = `<p role="alert">${message}</p>`; };
+const showError = message => { answer.innerHTML = `<p role="alert">${message}</p>`; };
+
+// Show an answer. The bars stay in place and get new values, so that they move.
+const show = html => {
+  const fresh = document.createElement('div');
+  fresh.innerHTML = html;
+  const parts = root => [...root.querySelectorAll('figure, h2, .hint, .bars div')];
+  const [before, after] = [parts(answer), parts(fresh)];
+  if (before.length != after.length || !after.length) answer.innerHTML = html;
+  else before.forEach((part, index) => {
+    const bar = part.querySelector('b');
+    if (!bar) return part.replaceWith(after[index]);
+    part.setAttribute('style', after[index].getAttribute('style'));
+    part.querySelector('span').textContent = after[index].querySelector('span').textContent;
+  });
+};
 
 // Send one picture at a time; of those that wait, only the last one counts.
 const send = async picture => {
@@ -17,13 +32,14 @@ const send = async picture => {
   while (next) {
     const sent = next;
     next = null;
-    const answer = await server.read(sent).catch(() => null);  // Gradio may also return nothing on an error
-    if (answer) props.value = answer; else showError('The server does not answer; start digitnet.demo again');
+    const html = await server.read(sent).catch(() => null);  // Gradio may also return nothing on an error
+    if (html) show(html); else showError('The server does not answer; start digitnet.demo again');
   }
   busy = false;
 };
 const sendCanvas = () => { timer = clearTimeout(timer); send(canvas.toDataURL()); };
 const clear = () => { photo = null; pen.fillRect(0, 0, canvas.width, canvas.height); };
+const remember = () => { history = [...history.slice(-30), pen.getImageData(0, 0, canvas.width, canvas.height)]; };
 
 const stroke = event => {
   const bounds = canvas.getBoundingClientRect(), scale = canvas.width / bounds.width;
@@ -37,6 +53,7 @@ const load = file => {
   if (!file) return;
   if (file.size > props.limit) return showError(`The picture is larger than ${props.limit / 1e6} MB; scale it down`);
   clear();
+  history = [];
   photo = file;
   const reader = new FileReader();
   reader.onload = () => send(reader.result);
@@ -51,6 +68,7 @@ const load = file => {
 canvas.onpointerdown = event => {
   if (!event.isPrimary || event.button) return;
   if (photo) clear();
+  remember();
   canvas.setPointerCapture(event.pointerId);
   drawing = true;
   pen.beginPath();
@@ -62,9 +80,18 @@ canvas.onpointerup = canvas.onpointercancel = event => {
   drawing = false;
   sendCanvas();
 };
-clearButton.onclick = () => { clear(); sendCanvas(); };
-photoButton.onclick = () => fileInput.click();
+const undo = () => {
+  if (!history.length) return;
+  pen.putImageData(history.pop(), 0, 0);
+  sendCanvas();
+};
+find('.undo').onclick = undo;
+find('.clear').onclick = () => { if (!photo) remember(); clear(); sendCanvas(); };
+find('.photo').onclick = () => fileInput.click();
 fileInput.onchange = () => { load(fileInput.files[0]); fileInput.value = ''; };
+for (const button of element.querySelectorAll('.examples button'))
+  button.onclick = async () => load(await (await fetch(button.querySelector('img').src)).blob());
+document.onkeydown = event => { if (event.key == 'z' && (event.ctrlKey || event.metaKey)) undo(); };
 document.ondragover = event => event.preventDefault();
 document.ondrop = event => { event.preventDefault(); load(event.dataTransfer.files[0]); };
 document.onpaste = event => load(event.clipboardData.files[0]);

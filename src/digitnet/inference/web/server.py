@@ -45,7 +45,7 @@ def serve(port: int, model: str | None = None) -> None:
     import torch
 
     from digitnet.inference.reader import DigitReader, ReadResult
-    from digitnet.inference.web.page import predict_html, read_asset, render_html
+    from digitnet.inference.web.page import predict_html, read_asset, render_examples, render_html
 
     torch.set_num_threads(1)  # for a single digit, a second thread only waits for the first
     readers = {name.upper(): DigitReader(f"bundled:{name}") for name in ("cnn", "mlp")}
@@ -65,6 +65,7 @@ def serve(port: int, model: str | None = None) -> None:
             js_on_load=read_asset("page.js"),
             apply_default_css=False,
             server_functions=[read],
+            examples=render_examples(),
             limit=MAX_PHOTO_BYTES,
         )
     page.launch(server_name=HOST, server_port=port, max_file_size=MAX_PHOTO_BYTES, **LAUNCH_OPTIONS)

@@ -1,22 +1,18 @@
-"""Logs the graph, charts, images and plots that a run shows in TensorBoard."""
+"""Logs the texts, graph, charts and images that TensorBoard shows while a run trains."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
-from torch import Tensor
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from torch.utils.tensorboard.writer import SummaryWriter
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchvision.utils import make_grid
 
-_ERRORS_SHOWN = 16
 _IMAGES_SHOWN = 64
-_IMAGES_PER_BATCH = 1000
 _FIRST_COLUMNS = ("lr", "batch_size", "model", "optimizer", "max_epochs")  # of the HPARAMS tab
 # Charts of the custom scalars tab: training and validation in one chart.
 _SCALAR_LAYOUT = {
@@ -28,14 +24,18 @@ _SCALAR_LAYOUT = {
 
 
 class TensorBoardReport(L.Callback):
-    """Logs the graph, charts of training and validation together, the learning rate and a batch of training images.
+    """Logs the settings, the graph, a batch of training images, and the learning rate and throughput of training.
 
     Args:
         hparams: The settings of the run, for `hparams.yaml`.
+        texts: Markdown by name for the Text tab, such as the command of the run.
     """
 
-    def __init__(self, hparams: dict[str, Any]) -> None:
+    def __init__(self, hparams: dict[str, Any], texts: Mapping[str, str]) -> None:
         self.hparams = hparams
+        self.texts = texts
+        self._images = 0
+        self._started = 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Give the settings to the logger, which writes `hparams.yaml` once, at the start."""
@@ -45,23 +45,37 @@ class TensorBoardReport(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log what does not change during the run; a resumed run has logged it before."""
+        self._started = time.perf_counter()
         if (writer := summary_writer(trainer)) is None or trainer.global_step:
             return
         # Lightning's log_graph would draw the graph again before the test, when a compiled network cannot be traced.
         assert isinstance(pl_module.example_input_array, torch.Tensor)
         writer.add_graph(pl_module, pl_module.example_input_array.to(pl_module.device))
         writer.add_custom_scalars(_SCALAR_LAYOUT)
+        for name, text in self.texts.items():
+            writer.add_text(name, text)
         images, _ = next(iter(trainer.train_dataloader))  # type: ignore[arg-type]
         pixels = images[:_IMAGES_SHOWN].float() / (255 if images.dtype == torch.uint8 else 1)
         writer.add_image("train/images", make_grid(pixels.reshape(-1, 1, 28, 28)))
 
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the measurement of the throughput."""
+        self._images, self._started = 0, time.perf_counter()
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log the learning rate, under a name that does not depend on the optimizer."""
+        """Count the images, and log the learning rate under a name that does not depend on the optimizer."""
+        self._images += len(batch[1])
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if trainer.global_step % every == 0 and (writer := summary_writer(trainer)):
-            writer.add_scalar("lr", trainer.optimizers[0].param_groups[0]["lr"], trainer.global_step)
+            writer.add_scalar("train/lr", trainer.optimizers[0].param_groups[0]["lr"], trainer.global_step)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the throughput, validation included."""
+        if writer := summary_writer(trainer):
+            per_second = self._images * trainer.world_size / (time.perf_counter() - self._started)
+            writer.add_scalar("train/images_per_second", per_second, trainer.global_step)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Write all events to disk, so that a run that is killed and resumed has every point up to its checkpoint."""
@@ -94,7 +108,7 @@ def log_hparams(trainer: L.Trainer, hparams: dict[str, Any], result: Mapping[str
     if (writer := summary_writer(trainer)) is None:
         return
     names = ("test/acc", "val/acc", "test/loss", "val/loss")
-    finals = {f"final/{name.replace('/', '_')}": result[name] for name in names if name in result}
+    finals = {f"whole_run/{name.replace('/', '_')}": result[name] for name in names if name in result}
     for name, value in finals.items():
         writer.add_scalar(name, value, trainer.global_step)
     summaries = hparams_summaries(_flatten(hparams), finals)  # type: ignore[no-untyped-call]
@@ -121,27 +135,3 @@ def _mark_first_columns(summary: Any) -> None:
     for column in content.experiment.hparam_infos:
         column.differs = column.name in _FIRST_COLUMNS
     plugin_data.content = content.SerializeToString()
-
-
-def log_errors(trainer: L.Trainer, images: Tensor, labels: Tensor, logits: Tensor) -> None:
-    """Log the confusion matrix and the misclassified images with the highest loss.
-
-    Args:
-        trainer: The Trainer of the run.
-        images: Validation images, `[N, 28, 28]`.
-        labels: Their labels, `[N]`.
-        logits: What the model predicts for the first M of them, `[M, 10]`.
-    """
-    if (writer := summary_writer(trainer)) is None:
-        return
-    from digitnet.plots import plot_confusion, plot_predictions  # imports matplotlib
-
-    logits = logits.cpu()
-    images, labels, predicted = images[: len(logits)].cpu(), labels[: len(logits)].cpu(), logits.argmax(dim=1)
-    confusion = multiclass_confusion_matrix(predicted, labels, num_classes=logits.shape[1], validate_args=False)
-    writer.add_figure("val/confusion", plot_confusion(confusion), trainer.global_step)
-    losses = F.cross_entropy(logits, labels, reduction="none").masked_fill(predicted == labels, 0)
-    misclassified = int((predicted != labels).sum())
-    worst = losses.argsort(descending=True)[: min(_ERRORS_SHOWN, misclassified)]
-    plot = plot_predictions(images[worst], labels[worst], logits[worst].softmax(dim=1))
-    writer.add_figure("val/mistakes", plot, trainer.global_step)

@@ -54,7 +54,7 @@ def own_data(choice: str, folder: Path) -> list[str]:
     for name in range(10):
         (folder / "own" / str(name)).mkdir(parents=True)
     roots = {"data/arrays": "own.npz", "data/folder": "own"}
-    return [f"data.root={folder / roots[choice]}"] if choice in roots else []
+    return [f"++data.root={folder / roots[choice]}"] if choice in roots else []
 
 
 @pytest.mark.parametrize("choice", CHOICES)

@@ -42,11 +42,14 @@ def test_a_name_selects_the_bundled_model_and_a_path_the_run_folder_of_the_same_
     run: Run, trained_run: Path
 ) -> None:
     trained_run.rename(trained_run.with_name("mlp"))
-    bundled, own_run = (json.loads(run(evaluate, f"model={name}", "json_path=-").out) for name in ("mlp", "./mlp"))
+    assert run(evaluate, "model=mlp").status == 2, "The name stands for both."
+    bundled, own_run = (
+        json.loads(run(evaluate, f"model={name}", "json_path=-").out) for name in ("bundled:mlp", "./mlp")
+    )
     assert bundled["checkpoints"] != own_run["checkpoints"] == ["mlp/checkpoints/best.ckpt"]
     sweep = trained_run.with_name("cnn")
     copytree(trained_run.with_name("mlp"), sweep / "0")
-    assert json.loads(run(evaluate, "model=cnn", "json_path=-").out)["test/acc"] > 0.99
+    assert json.loads(run(evaluate, "model=bundled:cnn", "json_path=-").out)["test/acc"] > 0.99
 
 
 def test_null_stands_for_the_default_and_is_not_a_file_name(run: Run, trained_run: Path) -> None:

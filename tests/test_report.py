@@ -19,7 +19,14 @@ from digitnet.data import mnist
 from tests.conftest import Run, call, spawn
 from tests.test_demo import CHROMIUM, FLAGS
 
-SMALL = ("model=mlp", "data.train_size=1000", "data.val_size=500", "trainer.max_epochs=1", "trainer.logger=false")
+SMALL = (
+    "model=mlp",
+    "data.train_size=1000",
+    "data.batch_size=32",
+    "data.val_size=500",
+    "trainer.max_epochs=1",
+    "trainer.logger=false",
+)
 
 
 @pytest.fixture(scope="session")

@@ -151,7 +151,7 @@ def test_a_run_interrupted_between_epochs_resumes_to_the_same_weights_and_metric
         tmp_path / "reference" / "checkpoints" / "last.ckpt", tmp_path / "interrupted" / "checkpoints" / "last.ckpt"
     )
     curve = EventAccumulator(str(tmp_path / "interrupted")).Reload()
-    assert [point.step for point in curve.Scalars("lr")] == list(range(1, 25)), (
+    assert [point.step for point in curve.Scalars("train/lr")] == list(range(1, 25)), (
         "The curve must have one point per step."
     )
     end = load_weights(tmp_path / "interrupted" / "checkpoints" / "last.ckpt")

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command line of `digitnet-report`."""
+    argparse_app.run_command(build_parser(), command)
+
+
+def build_parser() -> argparse_app.CliParser:
+    """Return the parser of the command line."""
     parser = argparse_app.CliParser(
         prog="digitnet-report",
         description="Compare finished runs. Runs that differ only by their seed are one group; each group is compared "
@@ -41,7 +46,7 @@ def main() -> None:
         "--test", action="store_true", help="score runs on the test images that were not scored on them yet"
     )
     parser.add_argument("--force", action="store_true", help="replace output files that exist")
-    argparse_app.run_command(parser, command)
+    return parser
 
 
 def command(options: Namespace) -> None:

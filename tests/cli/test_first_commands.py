@@ -116,7 +116,7 @@ def test_a_logger_that_replaces_tensorboard_logs_the_run_and_the_run_resumes(run
     assert result.status == 0, result.err
     assert "tensorboard" not in result.out
     (table,) = (tmp_path / "out" / "lightning_logs").rglob("metrics.csv")
-    assert {"lr", "val/acc", "final/test_acc"} <= set(table.read_text().splitlines()[0].split(","))
+    assert {"lr", "val/acc", "whole_run/test_acc"} <= set(table.read_text().splitlines()[0].split(","))
     assert "batch_size" in table.with_name("hparams.yaml").read_text()
     resumed = run(train, "resume=out", "trainer.max_epochs=3")
     assert resumed.status == 0, resumed.err

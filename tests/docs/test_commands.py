@@ -111,8 +111,8 @@ def check(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             check_digitnet(script.removeprefix("digitnet-"), arguments, monkeypatch)
         case ["python", "-m", module, *arguments] if module.startswith("digitnet."):
             check_digitnet(module.removeprefix("digitnet."), arguments, monkeypatch)
-        case ["python", "-m", module, *arguments] if module.startswith("tools."):
-            check_script(f"{module.replace('.', '/')}.py", arguments, monkeypatch)
+        case ["python", "-m", "digitnet", *arguments]:
+            assert arguments in ([], ["--completion", "bash"], ["--completion", "zsh"])
         case ["python", "-m", "pytest", *arguments] | ["pytest", *arguments]:
             check_pytest(arguments)
         case ["python", "-m", module, *arguments] if module.startswith("tools."):

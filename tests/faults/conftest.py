@@ -83,13 +83,17 @@ def stop_after_step(step: int, number: int = signal.SIGTERM) -> FaultInjection:
 
 
 def run_state(run: Path) -> dict[str, Any]:
-    """Return all that a run writes except durations: its checkpoints, metrics.csv, its curves and metrics.json."""
+    """Return all that a run writes except durations and its command: its checkpoints, metrics.csv, its curves and metrics.json."""
     checkpoints = {
         name: without_durations(checkpoint_format.load_checkpoint(run / "checkpoints" / name))
         for name in ("best.ckpt", "last.ckpt")
     }
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-    curves = {tag: [(p.step, p.value) for p in events.Scalars(tag)] for tag in sorted(events.Tags()["scalars"])}
+    curves = {
+        tag: [(p.step, p.value) for p in events.Scalars(tag)]
+        for tag in sorted(events.Tags()["scalars"])
+        if tag != "train/images_per_second"
+    }
     rows = [without_durations(row) for row in run_dir.read_metrics_csv(run / "metrics.csv")]
     metrics = without_durations(json.loads((run / "metrics.json").read_text()))
     return {"checkpoints": checkpoints, "curves": curves, "rows": rows, "metrics": metrics}
@@ -107,8 +111,9 @@ def without_curves(state: dict[str, Any]) -> dict[str, Any]:
 def without_durations(content: Any) -> Any:
     """Return nested dicts and lists without the entries that hold a duration."""
     if isinstance(content, dict):
-        durations = ("seconds", "train/seconds", "test/seconds")
-        return {name: without_durations(value) for name, value in content.items() if name not in durations}
+        # A command that resumes a run repeats the overrides in another order.
+        left_out = ("seconds", "train/seconds", "test/seconds", "command")
+        return {name: without_durations(value) for name, value in content.items() if name not in left_out}
     return [without_durations(value) for value in content] if isinstance(content, list | tuple) else content
 
 

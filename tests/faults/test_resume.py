@@ -120,8 +120,8 @@ def test_a_run_killed_at_a_random_moment_resumes_to_the_same_bits(
     assert resume(fork_server, tmp_path).status == 0
     final_state = run_state(tmp_path / "out")
     assert first_difference(without_curves(final_state), without_curves(reference_state)) == ""
-    assert all(curve in reference_state["curves"]["lr"] for curve in final_state["curves"]["lr"])
-    assert len(final_state["curves"]["lr"]) == len(set(final_state["curves"]["lr"])), (
+    assert all(curve in reference_state["curves"]["train/lr"] for curve in final_state["curves"]["train/lr"])
+    assert len(final_state["curves"]["train/lr"]) == len(set(final_state["curves"]["train/lr"])), (
         "The curve must have one point per step."
     )
     assert partial_files(tmp_path) == []

@@ -3,8 +3,6 @@
 import re
 from typing import Any
 
-from digitnet.models import MNIST_RECORD
-
 # Hyper-parameters, in checkpoints and in the cards of exported models: old name, new name.
 _HYPER_PARAMETERS = {"warmup": "warmup_fraction", "pool": "pool_size"}
 # Keys of the config and classes in it, in the order in which they are replaced.
@@ -52,6 +50,8 @@ def migrate_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
         The content under the names of this version.
     """
     migrated = checkpoint | {"hyper_parameters": migrate_hyper_parameters(checkpoint["hyper_parameters"])}
+    from digitnet.models.dataset_record import MNIST_RECORD  # imports torch, which the records of runs do not need
+
     migrated.setdefault("digitnet_dataset", MNIST_RECORD.to_dict())  # before 0.3.0, there was no other data set
     if "tally" in migrated:
         migrated["epoch_metrics"] = migrated.pop("tally")

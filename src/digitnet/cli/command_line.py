@@ -188,11 +188,13 @@ def _compose_and_check_names(command: _Command, texts: list[str], pinned: list[s
     if values or added:
         added_texts = {override.input_line for override in added}
         base = command.compose([text for text in structural if text not in added_texts])
+        _import_modules(base)
         for override in [*values, *added]:
             check_key(override.key_or_group, base, command.groups)
     # Hydra accepts only keys that a config lists; those of a signature need "++".
     forced = [f"++{override.input_line}" for override in values]
     config = command.compose(structural + forced + pinned, return_hydra_config=True)
+    _import_modules(config)
     if "run_dir" in config:
         config.hydra.job.num = number
         sweep = config.hydra.sweep
@@ -202,14 +204,18 @@ def _compose_and_check_names(command: _Command, texts: list[str], pinned: list[s
     return config
 
 
-def _check_classes(config: DictConfig, typed_keys: list[str]) -> None:
-    """Check keys and types once more, against the signatures of the imported classes."""
-    from digitnet.cli.override_validation import check_targets, check_types, recipe_keys_without_use
-
+def _import_modules(config: DictConfig) -> None:
+    """Import the modules that the user has named, whose signatures are read later."""
     if config.get("imports"):
         from digitnet.models.registry import import_modules
 
         import_modules(config.imports)
+
+
+def _check_classes(config: DictConfig, typed_keys: list[str]) -> None:
+    """Check keys and types once more, against the signatures of the imported classes."""
+    from digitnet.cli.override_validation import check_targets, check_types, recipe_keys_without_use
+
     check_types(config, skip=recipe_keys_without_use(config, typed_keys))
     job_config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     check_targets(OmegaConf.to_container(job_config, resolve=True))
@@ -247,11 +253,11 @@ def _is_added_value(override: Override, groups: list[str]) -> bool:
 def _is_structural(override: Override, groups: list[str]) -> bool:
     """Return whether an override chooses, adds or removes parts of the config, or is Hydra's own.
 
-    All other overrides set a value.
+    All other overrides set a value. `imports` is among the first, because signatures are read after these imports.
     """
     key = override.key_or_group
     is_choice = key in groups and not isinstance(override.value(), dict)
-    sets_value = not key.startswith("hydra") and not is_choice and not key.endswith("_target_")
+    sets_value = key != "imports" and not key.startswith("hydra") and not is_choice and not key.endswith("_target_")
     return not sets_value or override.is_delete() or override.is_add() or override.is_force_add()
 
 

@@ -18,6 +18,7 @@ def prepare_matplotlib() -> None:
         tempfile.gettempdir()
     except FileNotFoundError:
         _hide_matplotlib_from_torchmetrics()
+        tempfile.tempdir = str(Path.cwd())  # torchmetrics asks for the folder when it is imported, and does not use it
         # torch.compile, which is imported with Lightning, asks for its folder at once; an existing one is not changed.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path.cwd()))
 

@@ -225,7 +225,7 @@ class MNISTDataModule(ImageDataModule):
         val_size: int | float = 5000,
         train_size: int | None = None,
         split_seed: int = 0,
-        seed: int = 0,
+        seed: int = 1,
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__(batch_size, val_size, train_size, split_seed, seed, augmentation)

@@ -36,7 +36,7 @@ class _OwnDataModule(ImageDataModule):
         val_size: int | float = 0.1,
         train_size: int | None = None,
         split_seed: int = 0,
-        seed: int = 0,
+        seed: int = 1,
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__(batch_size, val_size, train_size, split_seed, seed, augmentation)
@@ -101,7 +101,7 @@ class FolderDataModule(_OwnDataModule):
         val_size: int | float = 0.1,
         train_size: int | None = None,
         split_seed: int = 0,
-        seed: int = 0,
+        seed: int = 1,
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__(root, test_size, batch_size, val_size, train_size, split_seed, seed, augmentation)

@@ -108,10 +108,13 @@ class DigitClassifier(DigitModule):
         self.epoch_metrics["train"].add(loss, logits, labels)
         return loss
 
+    def on_fit_start(self) -> None:
+        """Record the data set, also of a run that is complete and trains no further."""
+        self.dataset = describe_datamodule(getattr(self.trainer, "datamodule", None), self.num_classes)
+
     def on_train_start(self) -> None:
         """Read the length of the schedule, and restore the metrics of an unfinished epoch."""
         self.calibration = None  # it belongs to the weights before training
-        self.dataset = describe_datamodule(getattr(self.trainer, "datamodule", None), self.num_classes)
         # Before this hook, reading the number of steps breaks resuming (Lightning #20550).
         self.total_steps = self.trainer.estimated_stepping_batches
         needs_end = self.hparams["schedule"] != "constant" or self.hparams["warmup_fraction"] > 0

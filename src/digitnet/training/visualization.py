@@ -4,7 +4,7 @@ import io
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +19,6 @@ from digitnet.models import DigitModule
 from digitnet.training.build import Run
 from digitnet.training.callbacks.tensorboard import summary_writer
 from digitnet.training.datasets import collect_images
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _MISTAKES_SHOWN = 12
 _SAMPLES_SHOWN = 12
@@ -62,7 +59,7 @@ def visualize_run(run: Run, run_dir: Path, val_logits: Tensor | None) -> None:
         writer.add_image("model/first_layer", filters, trainer.global_step)
 
 
-def _draw_predictions(images: Tensor, labels: Tensor, logits: Tensor, names: Sequence[str]) -> dict[str, "Figure"]:
+def _draw_predictions(images: Tensor, labels: Tensor, logits: Tensor, names: Sequence[str]) -> dict[str, Any]:
     """Draw the confusion matrix, the misclassified images with the highest loss, and the first images."""
     from digitnet.plots import plot_confusion, plot_predictions  # imports matplotlib
 

@@ -37,7 +37,17 @@ def test_the_curves_have_the_values_of_metrics_csv(events: EventAccumulator, sha
 
 def test_no_scalars_are_logged_besides_the_curves_and_the_final_metrics(events: EventAccumulator) -> None:
     final = {f"whole_run/{split}_{metric}" for split in ("val", "test") for metric in ("acc", "loss")}
-    curves = {"train/loss", "train/acc", "val/loss", "val/acc", "train/lr", "train/images_per_second", "epoch"}
+    curves = {
+        "train/loss",
+        "train/acc",
+        "val/loss",
+        "val/acc",
+        "train/lr",
+        "train/images_per_second",
+        "epoch",
+        "test/acc",
+        "test/loss",
+    }
     assert set(events.Tags()["scalars"]) == final | curves
 
 
@@ -90,7 +100,7 @@ def test_the_precision_recall_curve_of_each_digit_is_logged(events: EventAccumul
     curves = [events.Tensors(f"val_by_class/{digit}") for digit in range(10)]
     assert all(len(points) == 1 for points in curves)
     true_positives = [make_ndarray(points[0].tensor_proto)[0] for points in curves]
-    assert sum(int(counts[0]) for counts in true_positives) == 5000, "At threshold 0 every image counts as positive."
+    assert sum(int(counts[0]) for counts in true_positives) == 2000, "At threshold 0 every image counts as positive."
 
 
 def test_the_projector_shows_validation_images_with_their_labels(shared_trained_run: Path) -> None:
@@ -141,7 +151,7 @@ def test_the_confusion_matrix_agrees_with_the_validation_accuracy(
     plotted: list[torch.Tensor] = []
     plot_confusion = plots.plot_confusion
     monkeypatch.setattr(
-        plots, "plot_confusion", lambda confusion: plotted.append(confusion) or plot_confusion(confusion)
+        plots, "plot_confusion", lambda confusion, names: plotted.append(confusion) or plot_confusion(confusion, names)
     )
     options = (
         "trainer.max_epochs=1",

@@ -35,13 +35,13 @@ class LoggerReport(L.Callback):
 
 
 def log_final_metrics(trainer: L.Trainer, result: Mapping[str, Any]) -> None:
-    """Log the metrics of the best epoch to every logger but TensorBoard, as `final/...`.
+    """Log the metrics of the best epoch to every logger but TensorBoard, as `whole_run/...`.
 
     Args:
         trainer: The Trainer of the run.
         result: The result, as in metrics.json.
     """
-    finals = {f"final/{name.replace('/', '_')}": result[name] for name in _FINAL_METRICS if name in result}
+    finals = {f"whole_run/{name.replace('/', '_')}": result[name] for name in _FINAL_METRICS if name in result}
     for logger in _other_loggers(trainer):
         logger.log_metrics(finals, step=trainer.global_step)
 

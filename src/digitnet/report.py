@@ -25,6 +25,11 @@ def build_parser() -> argparse_app.CliParser:
         prog="digitnet-report",
         description="Compare finished runs. Runs that differ only by their seed are one group; each group is compared "
         "with the baseline. Without an output option the table is only printed.",
+        examples={
+            "logs/sweeps/SWEEP -o report.html": "the runs of a sweep as one page",
+            "logs/cnn logs/mlp --baseline MLP": "two groups of runs, with the differences",
+            "RUN_DIR --markdown table.md": "a table to paste",
+        },
     )
     parser.add_argument(
         "paths",

@@ -83,7 +83,7 @@ def stop_after_step(step: int, number: int = signal.SIGTERM) -> FaultInjection:
 
 
 def run_state(run: Path) -> dict[str, Any]:
-    """Return all that a run writes except durations and its command: its checkpoints, metrics.csv, its curves and metrics.json."""
+    """Return what a run writes except durations and its command: checkpoints, metrics.csv, curves and metrics.json."""
     checkpoints = {
         name: without_durations(checkpoint_format.load_checkpoint(run / "checkpoints" / name))
         for name in ("best.ckpt", "last.ckpt")

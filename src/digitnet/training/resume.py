@@ -24,8 +24,9 @@ from digitnet.training.trust import is_trusted
 # The parts of a config that may differ when a run is resumed: how long it runs, where, what is done afterwards, and
 # which modules are imported.
 _MUTABLE_ON_RESUME = (
-    "resume", "imports", "test", "plots", "tensorboard", "compile", "trainer", "peer_timeout", "logger", "callbacks", "hydra",
-)  # fmt: skip
+    *("resume", "imports", "test", "plots", "tensorboard", "compile"),
+    *("trainer", "peer_timeout", "logger", "callbacks", "hydra"),
+)
 
 
 def expand_resume(overrides: list[str], config_dir: str | None = None) -> list[str]:

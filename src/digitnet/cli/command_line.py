@@ -127,10 +127,14 @@ def _rewrite(command: _Command, texts: list[str], multirun: bool) -> list[str]:
     def compose() -> DictConfig:
         """Compose the config of the first job, without the values that are set in it."""
         (job, *_) = _split_jobs(texts, multirun)
-        choices = [each for each in _parse(job) if _is_choice(each, command.groups)]
+        overrides = _parse(job)
+        choices = [each for each in overrides if _is_choice(each, command.groups)]
         for override in choices:
             _check_choice(command, override)
-        return command.compose([str(each.input_line) for each in choices])
+        imports = [each for each in overrides if each.key_or_group == "imports"]
+        config = command.compose([str(each.input_line) for each in [*choices, *imports]])
+        _import_modules(config)
+        return config
 
     return expand_overrides(_parse(texts), command.groups, command.options, compose)
 

@@ -4,6 +4,7 @@ The published .gz files cannot be rebuilt from those of Debian, so the MD5 sums 
 those of the files that the server has. Everything else is torchvision's own code.
 """
 
+import gc
 import hashlib
 import http.server
 import os
@@ -60,6 +61,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         pass
+
+
+@pytest.fixture(autouse=True)
+def no_sockets_are_left() -> Iterator[None]:
+    """Collect the sockets here, where the warning is expected, and not in a later test of another module."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

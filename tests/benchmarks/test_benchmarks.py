@@ -10,7 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
-TABLE_MARKS = ("| ratio |", "÷", "power", "| % |", "| median |")  # one of them is in every table of a benchmark
+TABLE_MARKS = (
+    "| ratio |",
+    "÷",
+    "power",
+    "| % |",
+    "| median |",
+    "efficiency",
+)  # one of them is in every table of a benchmark
 
 
 def run_benchmark(name: str, output: Path, *arguments: object) -> dict[str, Any]:

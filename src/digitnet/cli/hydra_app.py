@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from digitnet.cli.argparse_app import print_error, version_line
 from digitnet.cli.command_line import ExpandOverrides, Validator, validate_command_line, with_config_key
 from digitnet.cli.matplotlib_guard import prepare_matplotlib
-from digitnet.distributed import reports_usage_errors
+from digitnet.distributed import is_main_process, reports_usage_errors
 from digitnet.errors import ArgumentError, RunError, UnknownModelError, UsageError
 from digitnet.signals import install_handlers
 
@@ -57,7 +57,7 @@ def run_hydra_app(
         return
     prepare_matplotlib()
     sys.argv[1:] = _expand_help_all(sys.argv[1:], config_name)
-    show_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
+    show_traceback = _wants_traceback()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of exiting with status 1 for all of them
     failures: Failures = []
     try:
@@ -88,6 +88,11 @@ def call_hydra(config_name: str, job: Callable[..., Any]) -> None:
     hydra.main(version_base="1.3", config_path="pkg://digitnet.configs", config_name=config_name)(job)()
 
 
+def _wants_traceback() -> bool:
+    """Return whether the user has asked for tracebacks. Lightning's child processes inherit what is set below."""
+    return bool(os.environ.get("HYDRA_FULL_ERROR")) and is_main_process()
+
+
 @contextmanager
 def exit_with_status() -> Iterator[None]:
     """Report an error of the block by one line and the exit status; a signal ends the block as it ends a run.
@@ -98,7 +103,7 @@ def exit_with_status() -> Iterator[None]:
     Raises:
         SystemExit: With status 2 for wrong input, or 1 for a failure while running.
     """
-    show_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
+    show_traceback = _wants_traceback()
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         with install_handlers():

@@ -53,15 +53,15 @@ def expand_overrides(overrides: list[str], config_dir: str | None) -> list[str]:
 @contextmanager
 def lock(configs: list[DictConfig]) -> Iterator[None]:
     """Lock the output folder while the jobs run; at the end of a sweep, print the table of its runs."""
+    from digitnet.training.multirun_summary import print_multirun_summary
     from digitnet.training.preflight import hold_run_dir
-    from digitnet.training.sweep_summary import print_sweep_summary
 
     with hold_run_dir(configs):
         try:
             yield
         finally:  # also if a job has failed, or a signal has ended the sweep
             if configs[0].hydra.mode == RunMode.MULTIRUN:
-                print_sweep_summary(Path(configs[0].hydra.sweep.dir))
+                print_multirun_summary(Path(configs[0].hydra.sweep.dir))
 
 
 if __name__ == "__main__":

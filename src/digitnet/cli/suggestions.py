@@ -16,10 +16,14 @@ _RENAMED = {
     "onecycle": "linear",
 }
 
+
+def _split(table: dict[str, str]) -> dict[str, frozenset[str]]:
+    return {key: frozenset(aliases.split()) for key, aliases in table.items()}
+
+
 # Keys (or a choice, "group=option") and, for each, what other programs call it. The first key that exists is suggested.
-_ALIASES = {
-    key: frozenset(aliases.split())
-    for key, aliases in {
+_ALIASES = _split(
+    {
         "trainer.max_epochs": "epochs epoch num_epochs n_epochs nb_epochs max_epoch total_epochs train_epochs",
         "trainer.max_steps": "steps num_steps max_step iterations iters",
         "trainer.devices": "gpus num_gpus n_gpus num_devices num_processes nproc world_size ngpu",
@@ -57,11 +61,10 @@ _ALIASES = {
         "weight_averaging=ema": "ema swa",
         "distillation=cnn": "kd distill teacher",
         "compile": "torch_compile compile_model",
-    }.items()
-}
-_OPTION_ALIASES = {
-    option: frozenset(aliases.split())
-    for option, aliases in {
+    }
+)
+_OPTION_ALIASES = _split(
+    {
         "tensorboard": "tb tensor_board tensorboard_logger",
         "many": "many_loggers all",
         "gpu": "cuda gpus",
@@ -75,8 +78,8 @@ _OPTION_ALIASES = {
         "light": "weak soft",
         "default": "medium standard basic",
         "none": "no off disabled",
-    }.items()
-}
+    }
+)
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:

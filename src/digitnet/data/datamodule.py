@@ -62,9 +62,8 @@ class ImageDataModule(L.LightningDataModule):
         check_argument(train_size is None or train_size >= 1, "train_size", train_size, "at least 1")
         check_argument(0 <= split_seed < 2**32, "split_seed", split_seed, "from 0 to 4294967295")
         check_argument(0 <= seed < 2**32, "seed", seed, "from 0 to 4294967295")
-        self.name = (
-            type(self).name or f"{type(self).__module__}.{type(self).__qualname__}"
-        )  # in checkpoints and results
+        # The name in checkpoints and results.
+        self.name = type(self).name or f"{type(self).__module__}.{type(self).__qualname__}"
         self.batch_size = batch_size
         self.val_size = val_size
         self.train_size = train_size

@@ -1,4 +1,4 @@
-"""Prints the table of all runs of a sweep, best first."""
+"""Prints the table of all runs that one command with `-m` has started, best first."""
 
 import json
 import os
@@ -28,7 +28,7 @@ class _Job:
     """The content of its metrics.json; None if the run has not finished."""
 
 
-def print_sweep_summary(sweep_dir: Path) -> None:
+def print_multirun_summary(sweep_dir: Path) -> None:
     """Print one table of the runs in the folder of a sweep, with the overrides in which they differ.
 
     The run with the highest `val/acc` is the first. Runs without it, such as those that failed, come last, in the order

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from digitnet.cli.argparse_app import version_line
 from digitnet.cli.command_line import validate_command_line
 from digitnet.cli.hydra_app import call_hydra, exit_with_status
 from digitnet.cli.hydra_internals import parse_command_line
@@ -22,27 +23,37 @@ if TYPE_CHECKING:
 # Modules that import torch are imported where they are used, so that `--help` does not wait for them.
 
 HELP = """\
-digitnet-sweep searches the values of overrides that give the highest validation accuracy.
+Search the values of overrides that give the highest validation accuracy.
 
-  digitnet-sweep study=logs/studies/mlp trials=40 model=mlp \\
-      'optimizer.lr=tag(log,interval(1e-4,1e-1))' 'model.hidden=choice([128,64],[256,128])'
+  digitnet-sweep study=logs/lr trials=20 'optimizer.lr=interval(1e-3,1e-1)'
+  digitnet-sweep study=logs/mlp model=mlp 'model.hidden=choice([64],[256,128])'
+  digitnet-sweep study=logs/sgd seeds=3 optimizer=sgd 'optimizer.momentum=0,0.9'
 
-study=DIR      the folder of the study; the same command again continues it
-trials=N       number of trials of the study, counting those of all workers and of earlier starts
-pruner=NAME    how bad trials are ended early: median (default), hyperband, none
-seeds=N        train every trial with N seeds and compare the means (default: 1)
---config-dir   a folder of your own configs, as in digitnet-train
+Values (key=value):
+  study=DIR      folder of the study; the same command again continues it
+  trials=N       trials of the study, those of earlier starts included
+  pruner=NAME    what ends bad trials early: median (default), hyperband, none
+  seeds=N        train every trial with N seeds, compare the means (default: 1)
 
-All other words are overrides of digitnet-train. Those with choice(…), range(…), interval(…) or a list of values are
-searched. Start the command several times, on one machine or on several with a shared folder, for several workers.
+All other words are overrides of digitnet-train, whose --help-all lists them.
+Those with choice(…), range(…), interval(…) or a list of values are searched.
+Start the command several times, on one machine or on several with a shared
+folder, for several workers.
+
+Options:
+  --config-dir DIR   add a folder with configuration files of your own
+  --version          show the version
 """
 
 
 def main() -> None:
     """Run the command."""
     words = sys.argv[1:]
-    if {"-h", "--help"} & set(words):
+    if {"-h", "--help", "--help-all"} & set(words):
         print(HELP, end="")
+        return
+    if "--version" in words:
+        print(version_line())
         return
     with exit_with_status():
         if sweep(words):

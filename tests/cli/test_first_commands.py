@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ CSV = "lightning.pytorch.loggers.CSVLogger"
 STOP = "{_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/loss}"
 
 
-def compose(*arguments: str) -> object:
+def compose(*arguments: str) -> Any:
     """Return the config of a run without its folder, with all keys and types checked."""
     _, (config, *_) = validate_command_line(list(arguments), "train", lambda config: None)
     config.run_dir = "x"
@@ -158,3 +159,45 @@ def test_an_override_of_lightning_hydra_template_is_accepted_or_answered(theirs:
     if theirs.lstrip("+").lower() != ours.lower():
         result = run(train, *shlex.split(theirs))
         assert (result.status, result.err.count("\n")) == (2, 1), result.err
+
+
+PRESET = """# @package _global_
+defaults:
+  - override /model: mlp
+  - override /optimizer: sgd
+  - override /schedule: constant
+  - override /augmentation: light
+optimizer: {lr: 0.05}
+schedule: {warmup_fraction: 0.5}
+data: {augmentation: {rotation: 3}}
+"""
+
+
+@pytest.fixture
+def preset(tmp_path: Path) -> list[str]:
+    """The arguments that select a preset of the user's own, which chooses options and sets values of them."""
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "own.yaml").write_text(PRESET)
+    return ["--config-dir", str(tmp_path / "conf"), "experiment=own"]
+
+
+def test_the_values_of_a_preset_take_precedence_over_the_options_that_it_chooses(preset: list[str]) -> None:
+    values = ["optimizer.lr=0.05", "schedule.warmup_fraction=0.5", "data.augmentation.rotation=3"]
+    expected = compose("model=mlp", "optimizer=sgd", "schedule=constant", "augmentation=light", *values)
+    assert compose(*preset) == expected
+
+
+def test_an_option_that_is_typed_takes_precedence_over_the_values_of_a_preset(preset: list[str]) -> None:
+    typed = compose(*preset, "optimizer=sgd", "schedule=constant", "augmentation=light")
+    assert typed == compose("model=mlp", "optimizer=sgd", "schedule=constant", "augmentation=light")
+    assert compose(*preset, "optimizer=sgd", "optimizer.lr=7")["optimizer"]["lr"] == 7
+
+
+def test_the_jobs_of_a_sweep_over_typed_options_have_the_values_of_the_options(
+    preset: list[str], run: Run, tmp_path: Path
+) -> None:
+    sweep = ["optimizer=adamw,sgd", "debug=fast", "trainer.max_epochs=1", "hydra.sweep.dir=out", "plots=false"]
+    done = run(train, "-m", *preset, *sweep)
+    assert done.status == 0, done.err
+    rates = [OmegaConf.load(tmp_path / "out" / job / ".hydra" / "config.yaml").optimizer.lr for job in "01"]
+    assert rates == [0.05, 0.1]

@@ -5,6 +5,7 @@ Status 0: done. 1: failed while running. 2: the input is wrong. 130: interrupted
 """
 
 import argparse
+import difflib
 import os
 import sys
 import textwrap
@@ -54,6 +55,9 @@ class CliParser(argparse.ArgumentParser):
             old = argument.partition("=")[0]
             if RENAMED_OPTIONS.get(old) in self._option_string_actions:
                 raise UsageError(f"unrecognized arguments: {old}; did you mean {RENAMED_OPTIONS[old]}?")
+            if old.startswith("--") and old not in self._option_string_actions and "unrecognized" in message:
+                similar = difflib.get_close_matches(old, self._option_string_actions, n=1)
+                raise UsageError(f"{old}: no such option; {f'did you mean {similar[0]}?' if similar else 'see --help'}")
         raise UsageError(f"{message}; see --help")
 
 

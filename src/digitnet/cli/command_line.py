@@ -64,6 +64,8 @@ def validate_command_line(
             # The clocks of the processes differ, but their run folder must not.
             OmegaConf.register_new_resolver("now", common_time, use_cache=True, replace=True)
         command = _Command(config_name, list(_loader().list_groups("")), hydra_overrides)
+        for word in options.overrides:
+            _check_word(command, word)
         texts = [quote_path(text) for text in options.overrides]
         if expand_overrides:
             texts = [quote_path(text) for text in expand_overrides(texts, options.config_dir)]
@@ -105,6 +107,17 @@ class _Command:
 
 def _loader() -> ConfigLoader:
     return GlobalHydra.instance().config_loader()
+
+
+def _check_word(command: _Command, word: str) -> None:
+    """Refuse a word that is not an override, with the override that was probably meant."""
+    if "=" in word or word.startswith("~"):
+        return
+    choices = [f"{group}={word}" for group in command.groups if word in command.options(group)]
+    if command.config_name == "evaluate":
+        choices = [f"model={word}"]
+    hint = f"did you mean {' or '.join(choices)}?" if choices else "a value is set by KEY=VALUE, such as model=mlp"
+    raise UsageError(f"{word}: {hint}")
 
 
 def _parse(texts: list[str]) -> list[Override]:
@@ -184,7 +197,7 @@ def _compose_and_check_names(command: _Command, texts: list[str], pinned: list[s
 
     overrides = _parse(texts)
     for override in overrides:
-        if _is_choice(override, command.groups):
+        if _is_choice(override, command.groups) or override.key_or_group.startswith("hydra/"):
             _check_choice(command, override)
     structural = [text for text, each in zip(texts, overrides, strict=True) if _is_structural(each, command.groups)]
     values = [override for override in overrides if not _is_structural(override, command.groups)]
@@ -232,11 +245,16 @@ def _check_choice(command: _Command, override: Override) -> None:
     choice, group = override.value(), override.key_or_group
     if isinstance(choice, list) and group not in _GROUPS_THAT_ADD_UP:
         raise UsageError(f"{group}={_short(choice)}: must be one option, not a list")
+    if choice is None:  # outside a sweep, null was rewritten
+        raise UsageError(f"{group}=null: cannot be one of the values of a sweep; start that run by itself")
     options = command.options(group)
     for name in choice if isinstance(choice, list) else [choice]:
         if name is not None and str(name) not in options:
-            hint = did_you_mean(str(name), options)
-            raise UsageError(f"{group}={name}: no such option{hint} (the options are {', '.join(options)})")
+            typed = str(name) if isinstance(choice, list) else override.get_value_string()
+            hint = did_you_mean(typed, options)
+            if group == "hydra/sweeper":
+                hint = "; digitnet-sweep searches with Optuna"
+            raise UsageError(f"{group}={typed}: no such option{hint} (the options are {', '.join(options)})")
 
 
 def _short(choice: list[Any]) -> str:

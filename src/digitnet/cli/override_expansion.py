@@ -48,7 +48,8 @@ def expand_overrides(
             continue
         value = override.value()
         if key in groups and not isinstance(value, dict):
-            texts.append(_expand_choice(text, key, value, options_of(key)))
+            # The groups are in the defaults list, where Hydra refuses the "+" that other templates need.
+            texts.append(_expand_choice(text.lstrip("+"), key, value, options_of(key)))
             continue
         if isinstance(value, dict) or key.endswith("._target_") or _is_null_word(value):
             config = config or compose()

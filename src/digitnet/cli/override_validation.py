@@ -28,6 +28,8 @@ _HYDRA_KEYWORDS = ("_target_", "_convert_", "_partial_", "_recursive_")
 # Groups whose options are set below another key: what users of other templates type, and the key here.
 _GROUP_NODES = {"callbacks": "trainer.callbacks", "logger": "trainer.logger", "augmentation": "data.augmentation"}
 
+_NODE_GROUPS = {node: group for group, node in _GROUP_NODES.items()}
+
 
 def check_key(key: str, config: DictConfig, groups: Sequence[str]) -> None:
     """Check that a key is known to the config or to a signature in it.
@@ -131,8 +133,10 @@ def check_types(
                 raise UsageError(f"{key}: no such key{did_you_mean(key, [f'{path}.{other}' for other in known])}")
             if not matches_type(value, known.get(name, Any)):
                 text = "null" if value is None else value
-                options = [option for option in get_args(known[name]) if isinstance(option, str)]
+                options = [option for option in _iter_arguments(known[name]) if isinstance(option, str)]
                 hint = did_you_mean(value, options) if isinstance(value, str) else ""
+                if key in _NODE_GROUPS and isinstance(value, str):
+                    hint = f"; did you mean {_NODE_GROUPS[key]}={value}?"
                 raise UsageError(f"{key}={text}: must be {describe_type(known[name])}{hint}")
 
 
@@ -192,6 +196,15 @@ def _all_keys(config: DictConfig) -> list[str]:
         origin = _origin_key(node, path, name)
         names.append(origin if "." in origin else f"{path}.{name}".lstrip("."))
     return [name for name in dict.fromkeys(names) if name.rpartition(".")[2] not in (*_HYDRA_KEYWORDS, ANY_NAME)]
+
+
+def _iter_arguments(annotation: Any) -> Iterator[Any]:
+    """Yield the alternatives of an annotation, and the values of a Literal in it."""
+    arguments = get_args(annotation)
+    for each in arguments:
+        yield from _iter_arguments(each)
+    if not arguments:
+        yield annotation
 
 
 def _to_dict(node: DictConfig) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Suggests the key or the option that was probably meant."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 # Keys and options of digitnet 0.1.0 whose new name is not the most similar one.
 _RENAMED = {
@@ -74,6 +74,8 @@ _OPTION_ALIASES = _split(
         "constant": "none null fixed flat",
         "cosine": "cosine_annealing cosineannealinglr cos",
         "linear": "one_cycle onecyclelr",
+        "16-mixed": "fp16 amp half float16 mixed",
+        "bf16-mixed": "bfloat16 bf16_mixed",
         "strong": "heavy hard",
         "light": "weak soft",
         "default": "medium standard basic",
@@ -111,15 +113,29 @@ def nearest_names(wrong: str, known: Iterable[str]) -> list[str]:
     same_last_part = [name for name in names if name.rpartition(".")[2] == last and name != wrong]
     if same_last_part:
         return sorted(same_last_part, key=lambda name: -difflib.SequenceMatcher(None, wrong, name).ratio())[:3]
-    for word in dict.fromkeys(_normalize(text) for text in (wrong, last)):
-        for table in (_ALIASES, _OPTION_ALIASES):
-            for key, aliases in table.items():
-                if word in aliases and key.partition("=")[0] in names:
-                    return [key]
+    for word in (wrong, last):
+        if alias := known_alias(word, names):
+            return [alias]
     by_lower_case = {name.lower(): name for name in reversed(names)}
     similar = difflib.get_close_matches(wrong.lower(), by_lower_case, n=1, cutoff=0.6)
     return [by_lower_case[name] for name in similar]
 
 
-def _normalize(name: str) -> str:
-    return name.lower().replace("-", "_")
+def known_alias(word: str, known: Collection[str] | None = None) -> str | None:
+    """Return the key or the option that another program calls by a word.
+
+    Args:
+        word: The word, such as "epochs" or "batch-size".
+        known: The names that exist; by default the keys that have aliases.
+
+    Returns:
+        The name, such as "trainer.max_epochs", or a choice, such as "logger=wandb"; None if the word is no alias.
+    """
+    word = word.lower().replace("-", "_")
+    if known is None:
+        return next((key for key, names in _ALIASES.items() if word in names or word == key.rpartition(".")[2]), None)
+    for table in (_ALIASES, _OPTION_ALIASES):
+        for key, aliases in table.items():
+            if word in aliases and key.partition("=")[0] in known:
+                return key
+    return None

@@ -19,6 +19,7 @@ from digitnet.training.run_dir import read_metrics_csv
 from digitnet.training.sweep.study import journal_path, trial_dir
 from tests.conftest import FAST, Run
 from tests.faults.child import Barrier, FaultInjection, ForkServer, ReturnValue, SendSignal
+from tests.training.launchers import slurm_variables
 
 SEARCH = "optimizer.lr=tag(log,interval(1e-4,1e-1))"
 FOUR = ("trials=4", "pruner=none", *FAST, SEARCH)
@@ -229,6 +230,13 @@ def test_wrong_input_is_reported_in_one_line_and_nothing_is_made(
     assert done.status == 2
     assert WRONG[words] in done.err
     assert done.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_that_a_launcher_has_started_together_are_refused(run: Run, tmp_path: Path) -> None:
+    done = run(sweep, "study=x", *FOUR, **slurm_variables(0, 2, 1))
+    assert done.status == 2
+    assert "srun has started 2 processes, but each worker of a sweep is one process" in done.err
     assert list(tmp_path.iterdir()) == []
 
 

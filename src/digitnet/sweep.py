@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from digitnet.cli.command_line import validate_command_line
 from digitnet.cli.hydra_app import call_hydra, exit_with_status
 from digitnet.cli.hydra_internals import parse_command_line
-from digitnet.distributed import is_main_process
+from digitnet.distributed import current_process
 from digitnet.errors import UsageError
 from digitnet.signals import ShutdownRequested
 
@@ -90,8 +90,12 @@ def validate(words: list[str]) -> tuple["SweepSettings", list[DictConfig]]:
     """
     if find_spec("optuna") is None:
         raise UsageError("a sweep needs another package (optuna): pip install 'digitnet[sweep]'")
-    if not is_main_process():
-        raise UsageError("LOCAL_RANK is set; start each worker of a sweep directly, not by torchrun")
+    process = current_process()
+    if process.rank > 0 or process.world_size > 1:
+        raise UsageError(
+            f"{process.launcher} has started {process.world_size} processes, but each worker of a sweep is one process; "
+            "start them one by one, as the job array of examples/slurm/sweep.sbatch does"
+        )
     words, flags = _split_flags(words)
 
     from digitnet.training.sweep import search_space, study, trial

@@ -86,6 +86,7 @@ def test_a_signal_to_the_process_that_waits_for_lightnings_children_ends_all(tmp
     assert error == "digitnet: stopped while it waited for the other processes to start\n"
 
 
+@pytest.mark.slow  # test_launchers.py sets the variables of two machines by hand
 def test_two_machines_of_torchrun_train_one_run(run: Run, tmp_path: Path) -> None:
     """The machines are two agents on this one, started by the example script."""
     variables = {"MACHINES": "2", "PROCESSES": "1", "FIRST": f"127.0.0.1:{free_port()}"}

@@ -20,7 +20,7 @@ import lightning as L
 
 from digitnet.training.run_dir import read_metrics_csv
 
-IMAGES = {"cnn": 12_000, "mlp": 60_000}  # so that an epoch takes seconds
+IMAGES = {"cnn": 10_000, "mlp": 60_000}  # so that an epoch takes seconds
 EPOCHS = 3
 TRAIN = ("-m", "digitnet.train")
 TWO = ("trainer.devices=2", "trainer.strategy=ddp")

@@ -237,7 +237,7 @@ def test_wrong_input_is_reported_in_one_line_and_nothing_is_made(
 def test_processes_that_a_launcher_has_started_together_are_refused(run: Run, tmp_path: Path) -> None:
     done = run(sweep, "study=x", *THREE, **slurm_variables(0, 2, 1))
     assert done.status == 2
-    assert "srun has started 2 processes, but each worker of a sweep is one process" in done.err
+    assert "srun has started 2 processes, but a worker of a sweep is one process" in done.err
     assert list(tmp_path.iterdir()) == []
 
 

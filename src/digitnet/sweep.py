@@ -93,7 +93,7 @@ def validate(words: list[str]) -> tuple["SweepSettings", list[DictConfig]]:
     process = current_process()
     if process.rank > 0 or process.world_size > 1:
         raise UsageError(
-            f"{process.launcher} has started {process.world_size} processes, but each worker of a sweep is one process; "
+            f"{process.launcher} has started {process.world_size} processes, but a worker of a sweep is one process; "
             "start them one by one, as the job array of examples/slurm/sweep.sbatch does"
         )
     words, flags = _split_flags(words)

@@ -182,6 +182,9 @@ def test_a_trial_that_diverges_is_reported_and_the_study_goes_on(run: Run, tmp_p
     done = run(sweep, "study=study", "trials=2", *FAST, "optimizer.name=sgd", "optimizer.lr=choice(1e30)")
     assert done.status == 0, done.err
     assert done.out.count("diverged in epoch 1") == 2
+    assert done.err == ""
+    assert "no trial is complete yet" in done.out
+    assert not (tmp_path / "study" / "experiment").exists()
     assert [trial.state for trial in trials_of(tmp_path / "study")] == [TrialState.PRUNED] * 2
 
 

@@ -131,13 +131,19 @@ def _train(flags: Sequence[str], overrides: list[str], run_dir: Path, callbacks:
     is_started = (run_dir / "checkpoints").exists()
     words = [*flags, *overrides, f"resume={run_dir}" if is_started else f"hydra.run.dir={run_dir}"]
     sys.argv[1:], _ = validate_command_line(words, "train", validate_trial, expand_resume)
-    results = []
+    outcomes: list[Any] = []
 
     def job(config: DictConfig) -> None:
-        results.append(run_experiment(config, test=False, callbacks=callbacks))
+        try:
+            outcomes.append(run_experiment(config, test=False, callbacks=callbacks))
+        except Exception as error:  # Hydra would print a line about it
+            outcomes.append(error)
 
     call_hydra("train", job)
-    return results[0]
+    (outcome,) = outcomes
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ def summarize(study: optuna.Study, settings: SweepSettings, base: DictConfig) ->
         _write_preset(trials[0], settings, base)
         _write_plot(trials, settings.study_dir, importances)
         print(f"picture: {folder}/study.png\ntrain the best again: {_train_command(trials[0], settings)}")
+    else:
+        print("no trial is complete yet, so there is no best one")
     print(f"view the trials with: tensorboard --logdir {shlex.quote(folder)}")
     journal = shlex.quote(os.path.relpath(journal_path(settings.study_dir)))
     print(f"or, after pip install optuna-dashboard: optuna-dashboard {journal}")

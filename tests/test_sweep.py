@@ -22,7 +22,8 @@ from tests.faults.child import Barrier, FaultInjection, ForkServer, ReturnValue,
 from tests.training.launchers import slurm_variables
 
 SEARCH = "optimizer.lr=tag(log,interval(1e-4,1e-1))"
-THREE = ("trials=3", "pruner=none", *FAST, SEARCH)
+QUICK = (*FAST, "plots=false")
+THREE = ("trials=3", "pruner=none", *QUICK, SEARCH)
 STEP = "digitnet.models.classifier:DigitClassifier.training_step"
 RUN_TRIAL = "digitnet.training.sweep.trial:_run_trial"
 
@@ -157,7 +158,7 @@ def test_optuna_alone_cannot_continue_a_journal_with_a_line_that_was_cut_off(ref
 
 
 def test_a_pruned_trial_stops_before_its_last_epoch(fork_server: ForkServer, tmp_path: Path) -> None:
-    words = ("trials=8", *FAST, "trainer.max_epochs=3", "optimizer.lr=tag(log,interval(1e-6,1e-2))")
+    words = ("trials=6", *QUICK, "trainer.max_epochs=3", "optimizer.lr=tag(log,interval(1e-6,1e-2))")
     done = fork_server.run("sweep", "study=study", *words, folder=tmp_path)
     assert done.status == 0, done.err
     trials = trials_of(tmp_path / "study")
@@ -256,7 +257,7 @@ def test_a_study_of_another_search_is_refused_with_the_difference(
     words: tuple[str, ...], difference: str, reference: Path, run: Run
 ) -> None:
     before = journal_path(reference).read_bytes()
-    done = run(sweep, f"study={reference}", "trials=9", "pruner=none", *FAST, *words)
+    done = run(sweep, f"study={reference}", "trials=9", "pruner=none", *QUICK, *words)
     assert done.status == 2
     assert difference in done.err
     assert journal_path(reference).read_bytes() == before

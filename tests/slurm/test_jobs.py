@@ -21,7 +21,7 @@ from tests.faults.conftest import first_difference, run_state, without_curves
 pytestmark = pytest.mark.slurm
 
 ROOT = Path(__file__).parents[2]
-OPTIONS = (*TINY, "data.batch_size=32", "trainer.accelerator=cpu")  # 16 steps in each of 3 epochs
+OPTIONS = (*TINY, "data.batch_size=32", "trainer.accelerator=cpu", "plots=false")  # 16 steps in each of 3 epochs
 SLOW_START = "trainer.callbacks=[{_target_: tests.slurm.test_jobs.SlowStart}]"
 TWO_NODES = ("--nodes=2", "--ntasks-per-node=1")
 SRUN = ("srun", *TWO_NODES, "--kill-on-bad-exit=1", sys.executable, "-m")

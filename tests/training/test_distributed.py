@@ -21,7 +21,7 @@ TWO_PROCESSES = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strate
 
 
 def test_a_run_of_two_processes_has_the_test_metrics_that_one_process_computes(run: Run, tmp_path: Path) -> None:
-    options = ("trainer.limit_test_batches=1.0", "hydra.run.dir=out")
+    options = ("trainer.limit_test_batches=1.0", "plots=false", "hydra.run.dir=out")
     result = spawn("digitnet.train", *FAST, *TWO_PROCESSES, *options, folder=tmp_path)
     assert result.status == 0, result.err
     assert result.out.count("epoch 1/2") == 1, "Only the first process may print."

@@ -28,8 +28,8 @@ from tests.training.launchers import (
 TRAINING_STEP = "digitnet.models.classifier:DigitClassifier.training_step"
 DDP = ("trainer.accelerator=cpu", "trainer.devices=2")
 NODES = ("trainer.accelerator=cpu", "trainer.devices=1", "trainer.num_nodes=2")
-SHORT = (*TINY, *DDP, "trainer.max_epochs=1")
-LONG = (*TINY, *DDP, "data.batch_size=32", "hydra.run.dir=out")  # 16 steps in each of 3 epochs
+SHORT = (*TINY, *DDP, "trainer.max_epochs=1", "plots=false")
+LONG = (*TINY, *DDP, "data.batch_size=32", "plots=false", "hydra.run.dir=out")  # 16 steps in each of 3 epochs
 LAUNCHERS = pytest.mark.parametrize(
     ("variables", "processes"),
     [(slurm_variables, DDP), (two_node_variables, NODES)],

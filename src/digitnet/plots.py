@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -199,26 +200,36 @@ def plot_confusion(counts: Tensor, class_names: Sequence[str] | None = None) -> 
     return figure
 
 
-def plot_study(accuracies: Mapping[int, float], importances: Mapping[str, float]) -> Figure:
+def plot_study(
+    accuracies: Mapping[int, float], pruned: Mapping[int, float], importances: Mapping[str, float]
+) -> Figure:
     """Plot the accuracy of every trial of a sweep, and how important each searched key is.
 
     Args:
         accuracies: Validation accuracy, as a fraction, of each complete trial by its number.
-        importances: Importance of each key, from 0 to 1. May be empty.
+        pruned: That of the last epoch of each pruned trial.
+        importances: Importance of each key, from 0 to 1. If it is empty, only the trials are drawn.
 
     Returns:
         The figure.
     """
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    history, bars = figure.subplots(1, 2)
+    figure = Figure(figsize=(10 if importances else 5.5, 4), layout="constrained")
+    history, *others = figure.subplots(1, 2 if importances else 1, squeeze=False)[0]
     numbers = sorted(accuracies)
     best = list(itertools.accumulate((accuracies[number] for number in numbers), max))
-    history.plot(numbers, [accuracies[number] for number in numbers], "o", markersize=4, label="trial")
-    history.step(numbers, best, where="post", label="best so far")
+    history.plot(numbers, [accuracies[number] for number in numbers], "o", color="C0", markersize=5, label="complete")
+    if pruned:
+        history.plot([*pruned], [*pruned.values()], "o", color="C0", markersize=5, fillstyle="none", label="pruned")
+    history.step(numbers, best, color="C1", where="post", label="best so far")
     history.set(xlabel="Trial", ylabel="Validation accuracy")
+    history.xaxis.set_major_locator(MaxNLocator(integer=True))
+    history.yaxis.set_major_formatter(PercentFormatter(1))
     history.grid(alpha=0.3)
     history.legend()
-    keys = sorted(importances, key=lambda name: importances[name])
-    bars.barh(keys, [importances[key] for key in keys])
-    bars.set(xlabel="Importance", xlim=(0, 1))
+    for axes in others:
+        keys = sorted(importances, key=lambda name: importances[name])
+        bars = axes.barh(keys, [importances[key] for key in keys], height=0.5)
+        axes.bar_label(bars, fmt="{:.0%}", padding=4)
+        axes.set(xlabel="Importance", xlim=(0, 1.15), xticks=[])
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
     return figure

@@ -70,7 +70,7 @@ def plot_predictions(
         color = "tab:green" if predicted == label else "tab:red"
         text = functools.partial(axis.text, ha="center", parse_math=False)
         text(left + 14, top - 5.2, f"predicted {names[predicted]}", color=color, fontsize=10, weight="bold")
-        text(left + 14, top - 0.8, f"actual {names[label]}, {values.max():.1%}", fontsize=8)
+        text(left + 14, top - 0.8, f"{values.max():.1%}, actual {names[label]}", fontsize=8)
         axis.imshow(image.numpy(), cmap="gray_r", extent=(left, left + 28, top + 28, top))
         step = 28 / len(values)
         centres, base = left + step * (np.arange(len(values)) + 0.5), top + 29 + bar_height
@@ -164,6 +164,9 @@ def plot_curves(history: Sequence[dict[str, float]]) -> Figure:
             if points:
                 axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
         axis.set(xlabel="Epoch", ylabel=title)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if metric == "acc":
+            axis.yaxis.set_major_formatter(PercentFormatter(xmax=1))
         axis.grid(alpha=0.3)
         axis.legend()
     return figure
@@ -192,7 +195,8 @@ def plot_confusion(counts: Tensor, class_names: Sequence[str] | None = None) -> 
     for actual in range(len(counts)):
         for predicted in range(len(counts)):
             if count := int(counts[actual, predicted]):
-                axis.text(predicted, actual, str(count), ha="center", va="center", fontsize=fontsize)
+                color = "white" if fractions[actual, predicted] > 0.7 * fractions.max() else "black"
+                axis.text(predicted, actual, str(count), ha="center", va="center", fontsize=fontsize, color=color)
     axis.set(xlabel="Predicted", ylabel="Actual")
     slanted: dict[str, Any] = {"rotation": 45, "ha": "right"} if max(map(len, names)) > 2 else {}
     axis.set_xticks(range(len(names)), names, fontsize=fontsize + 1, parse_math=False, **slanted)

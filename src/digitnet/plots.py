@@ -204,6 +204,37 @@ def plot_confusion(counts: Tensor, class_names: Sequence[str] | None = None) -> 
     return figure
 
 
+def plot_corruptions(examples: Mapping[str, NDArray[np.uint8]], accuracies: Mapping[str, float], kind: str) -> Figure:
+    """Plot a few images under each corruption beside the accuracy.
+
+    Args:
+        examples: Images `[N, 28, 28]` of each corruption by name, the same N for all.
+        accuracies: Accuracy under each, as a fraction. The first one is that of the images as they are.
+        kind: Name of the kind of corruptions, for the title.
+
+    Returns:
+        The figure.
+    """
+    names = list(accuracies)
+    columns = len(next(iter(examples.values())))
+    figure = Figure(figsize=(8, 0.5 * len(names) + 0.7), layout="constrained")
+    pictures, bars = figure.subplots(1, 2, width_ratios=(columns, 8))
+    strips = [np.concatenate([np.pad(image, 1, constant_values=128) for image in examples[name]], 1) for name in names]
+    pictures.imshow(np.concatenate(strips), cmap="gray", vmin=0, vmax=255, aspect="auto")
+    pictures.set_yticks([30 * row + 15 for row in range(len(names))], names, parse_math=False)
+    pictures.set_xticks([])
+    pictures.tick_params(length=0)
+    rows, values = range(len(names)), [100 * accuracies[name] for name in names]
+    bars.barh(rows, values, color=["tab:gray", *["tab:blue"] * (len(names) - 1)], height=0.6)
+    bars.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, 118), yticks=[], xlabel="Accuracy, %")
+    bars.set_xticks(range(0, 101, 20))
+    bars.spines[["top", "right"]].set_visible(False)
+    for row, value in zip(rows, values, strict=True):
+        bars.text(value + 1, row, f"{value:.2f}", va="center", fontsize=9)
+    bars.set_title(f"{kind} corruptions", fontsize=11)
+    return figure
+
+
 def plot_study(
     accuracies: Mapping[int, float], pruned: Mapping[int, float], importances: Mapping[str, float]
 ) -> Figure:

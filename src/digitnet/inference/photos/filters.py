@@ -103,17 +103,17 @@ def median(values: NDArray[np.float32]) -> float:
     Args:
         values: At least one value, of any shape.
     """
-    is_even, index = values.size % 2 == 0, values.size // 2
+    is_odd, index = values.size % 2, values.size // 2
     if values.size > MEDIAN_SAMPLE_STEP**2:
         sample = np.sort(values.ravel()[::MEDIAN_SAMPLE_STEP])
         low, high = (sample[int(quantile * len(sample))] for quantile in MEDIAN_BRACKET)
         between = values[(values >= low) & (values <= high)]
-        rank = index - np.count_nonzero(values < low)
+        rank = index - int(np.count_nonzero(values < low))
         if 0 < rank < between.size:
             values, index = between, rank
     partitioned = np.partition(values, index, axis=None)
     upper = partitioned[index]
-    return float((partitioned[:index].max() + upper) / 2 if is_even else upper)
+    return float(upper if is_odd else (partitioned[:index].max() + upper) / 2)
 
 
 def quantile(values: NDArray[np.float32], fraction: float) -> NDArray[np.float32]:

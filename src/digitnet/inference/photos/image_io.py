@@ -134,8 +134,8 @@ def _to_rgb(image: Image.Image) -> Picture:
         values = _downscale(image, "F")
         return np.repeat(values / _white_level(values, image.mode), 3, axis=2).clip(0, 1)
     if image.has_transparency_data:
-        return _composite_alpha(_downscale(image, "RGBA") / np.float32(255))
-    return _downscale(image, "RGB") / np.float32(255)
+        return _composite_alpha(np.divide(_downscale(image, "RGBA"), 255, dtype=np.float32))
+    return np.divide(_downscale(image, "RGB"), 255, dtype=np.float32)
 
 
 def _downscale(image: Image.Image, mode: str) -> NDArray[Any]:

@@ -33,7 +33,7 @@ slow:  ## run the tests that train for real
 fault:  ## run the fault tests at full size, a quarter of an hour; writes tests/faults/REPORT.md
 	python -m pytest -m "fault or not fault" tests/faults --fault-report tests/faults/REPORT.md
 
-slurm:  ## run the tests that need SLURM, a quarter of an hour; as root, with slurm-wlm and munge installed
+slurm:  ## run jobs in a SLURM on this machine, five minutes; as root, with slurm-wlm and munge installed
 	python -m pytest -m slurm -n 0
 
 bench:  ## run the benchmarks, an hour; see benchmarks/README.md for those that it leaves out

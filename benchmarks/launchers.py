@@ -1,11 +1,12 @@
 """Measure a run of one process, and of two started by each launcher: an epoch, the whole command, and memory.
 
-python benchmarks/launchers.py               writes benchmarks/results/launchers.json
+python benchmarks/launchers.py               writes benchmarks/results/launchers.json, in eight minutes on two cores
 
 srun is measured if a SLURM cluster with two free CPUs answers. Each process has one thread.
 """
 
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -15,14 +16,25 @@ import time
 from pathlib import Path
 
 import harness
+import lightning as L
 
 from digitnet.training.run_dir import read_metrics_csv
 
+IMAGES = {"cnn": 10_000, "mlp": 60_000}  # so that an epoch takes seconds
+EPOCHS = 3
 TRAIN = ("-m", "digitnet.train")
 TWO = ("trainer.devices=2", "trainer.strategy=ddp")
 MIB_PER_UNIT = 2**-10 if sys.platform == "linux" else 2**-20  # Linux reports the peak in KiB, macOS in bytes
 
 Cost = dict[str, float]
+
+
+class PeakMemory(L.Callback):
+    """Write the peak memory of each process at the end of the training to a file in the current folder."""
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MIB_PER_UNIT
+        Path(f"mib_{trainer.global_rank}").write_text(str(peak))
 
 
 def launchers() -> dict[str, tuple[list[str], tuple[str, ...]]]:
@@ -40,26 +52,23 @@ def launchers() -> dict[str, tuple[list[str], tuple[str, ...]]]:
 
 
 def measure(words: list[str], overrides: tuple[str, ...]) -> Cost:
-    """Train for two epochs, and return the seconds of the second one, of the command, and the peak memory in MiB.
+    """Train, and return the seconds of an epoch after the first, those of the command, and the memory of all processes.
 
-    The memory is that of the largest process; with srun, which starts processes elsewhere, it is not measured.
+    Each process is counted with all that it has mapped, so what the processes share is counted in each.
     """
     with tempfile.TemporaryDirectory() as folder:
-        run_dir = Path(folder) / "run"
-        fixed = ("trainer.max_epochs=2", "trainer.accelerator=cpu", "data.val_size=0", "test=false")
-        command = [*words, *TRAIN, *fixed, *overrides, f"hydra.run.dir={run_dir}"]
+        fixed = (f"trainer.max_epochs={EPOCHS}", "trainer.accelerator=cpu", "data.val_size=0", "test=false")
+        memory = "trainer.callbacks=[{_target_: launchers.PeakMemory}]"
+        command = [*words, *TRAIN, *fixed, *overrides, memory, "plots=false", "hydra.run.dir=run"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
         start = time.perf_counter()
-        process = subprocess.Popen(
-            command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        _, status, usage = os.wait4(process.pid, 0)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
-        first, second = (row["seconds"] for row in read_metrics_csv(run_dir / "metrics.csv"))
-    cost = {"epoch_seconds": second - first, "command_seconds": seconds}
-    return cost if words[0] == "srun" else cost | {"mib": usage.ru_maxrss * MIB_PER_UNIT}
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)}: exit status {done.returncode}\n{done.stderr}")
+        first, *_, last = (row["seconds"] for row in read_metrics_csv(Path(folder) / "run" / "metrics.csv"))
+        mib = sum(float(path.read_text()) for path in Path(folder).glob("mib_*"))
+    return {"epoch_seconds": (last - first) / (EPOCHS - 1), "command_seconds": seconds, "mib": mib}
 
 
 def median_cost(costs: list[Cost]) -> Cost:
@@ -69,28 +78,32 @@ def median_cost(costs: list[Cost]) -> Cost:
 
 def main() -> None:
     parser = harness.benchmark_parser(__doc__, "launchers.json", repeats=3)
-    harness.add_train_size(parser, harness.FULL_TRAINING_SET)
+    harness.add_train_size(parser, None)
     arguments = parser.parse_args()
-    size = f"data.train_size={arguments.train_size}"
-    costs = {}
-    for model in ("cnn", "mlp"):
+    costs: dict[str, dict[str, Cost]] = {}
+    for model, images in IMAGES.items():
+        size = f"data.train_size={arguments.train_size or images}"
         rounds: dict[str, list[Cost]] = {name: [] for name in launchers()}
         for _ in range(arguments.repeats):
             for name, (words, overrides) in launchers().items():
                 rounds[name].append(measure(words, (f"model={model}", size, *overrides)))
         costs[model] = {name: median_cost(measured) for name, measured in rounds.items()}
+        one = costs[model]["1_process"]["epoch_seconds"]
+        for name, cost in costs[model].items():
+            cost["efficiency"] = one / cost["epoch_seconds"] / int(name[0])
         rows: list[tuple[object, ...]] = [
             (
                 name.replace("_", " "),
                 cost["epoch_seconds"],
                 cost["command_seconds"],
-                f"{cost.get('mib', float('nan')):.0f}",
-                f"{costs[model]['1_process']['epoch_seconds'] / cost['epoch_seconds'] / int(name[0]):.0%}",
+                f"{cost['mib']:.0f}",
+                f"{cost['efficiency']:.0%}",
             )
             for name, cost in costs[model].items()
         ]
         harness.print_table(f"model={model} | epoch, s | command, s | memory, MiB | efficiency", rows)
-    harness.write_result(arguments.output, {"repeats": arguments.repeats, "costs": costs})
+    sizes = {"repeats": arguments.repeats, "images": IMAGES, "epochs": EPOCHS}
+    harness.write_result(arguments.output, sizes | {"costs": costs})
 
 
 if __name__ == "__main__":

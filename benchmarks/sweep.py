@@ -1,11 +1,12 @@
 """Measure the trials per hour of a sweep with one and two workers, against as many runs of `digitnet.train`.
 
-    python benchmarks/sweep.py                   writes benchmarks/results/sweep.json
+    python benchmarks/sweep.py                   writes benchmarks/results/sweep.json, in seven minutes on two cores
 
 All trials have the same settings, so that they take the same time. Every process has one thread.
 """
 
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -46,12 +47,12 @@ def time_sweep(overrides: list[str], count: int, workers: int) -> float:
 
 def main() -> None:
     parser = harness.benchmark_parser(__doc__, "sweep.json", repeats=3)
-    parser.add_argument("--trials", type=int, default=8, help="runs of each case (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=5, help="epochs of each run (default: %(default)s)")
-    harness.add_train_size(parser, None)
+    parser.add_argument("--trials", type=int, default=6, help="runs of each case (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs of each run (default: %(default)s)")
+    harness.add_train_size(parser, 20_000)
     arguments = parser.parse_args()
-    size = [f"data.train_size={arguments.train_size}"] if arguments.train_size else []
-    overrides = ["model=mlp", f"trainer.max_epochs={arguments.epochs}", *size]
+    size = f"data.train_size={arguments.train_size}"
+    overrides = ["model=mlp", f"trainer.max_epochs={arguments.epochs}", size, "plots=false"]
     cases = {
         "plain_runs": partial(time_plain_runs, overrides, arguments.trials),
         "one_worker": partial(time_sweep, overrides, arguments.trials, 1),
@@ -59,12 +60,14 @@ def main() -> None:
     }
     seconds = harness.time_interleaved(cases, arguments.repeats)
     ratios = {name: harness.median_ratio(seconds, *name.split("_vs_")) for name in LABELS}
-    per_hour = {name: 3600 * arguments.trials / sorted(times)[len(times) // 2] for name, times in seconds.items()}
-    overhead = (min(seconds["one_worker"]) - min(seconds["plain_runs"])) / arguments.trials
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    per_hour = {name: 3600 * arguments.trials / median for name, median in medians.items()}
+    overhead = (medians["one_worker"] - medians["plain_runs"]) / arguments.trials
     harness.print_table("time, of the same trials | ratio", [(LABELS[name], ratio) for name, ratio in ratios.items()])
+    print(f"a trial of one worker takes {overhead:+.1f} s against a plain run")
     print({name: round(count) for name, count in per_hour.items()}, "trials per hour")
     result = {"median_ratios": ratios, "trials_per_hour": per_hour, "overhead_seconds_per_trial": overhead}
-    sizes = {"trials": arguments.trials, "epochs": arguments.epochs}
+    sizes = {"trials": arguments.trials, "epochs": arguments.epochs, "images": arguments.train_size}
     harness.write_result(arguments.output, result | sizes | {"seconds": seconds})
 
 

@@ -11,7 +11,7 @@ def test_the_bar_of_a_prediction_is_green_if_it_is_correct_and_red_if_not() -> N
     figure = plot_predictions(torch.zeros(2, 28, 28), torch.tensor([3, 4]), probabilities, columns=2)
     (axis,) = figure.axes
     titles = [text.get_text() for text in axis.texts if len(text.get_text()) > 2]
-    assert titles == ["predicted 3", "actual 3, 100.0%", "predicted 5", "actual 4, 100.0%"]
+    assert titles == ["predicted 3", "100.0%, actual 3", "predicted 5", "100.0%, actual 4"]
     green, red = axis.patches[3].get_facecolor(), axis.patches[10 + 5].get_facecolor()
     assert green[1] > green[0]
     assert red[0] > red[1]

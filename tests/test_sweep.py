@@ -19,9 +19,11 @@ from digitnet.training.run_dir import read_metrics_csv
 from digitnet.training.sweep.study import journal_path, trial_dir
 from tests.conftest import FAST, Run
 from tests.faults.child import Barrier, FaultInjection, ForkServer, ReturnValue, SendSignal
+from tests.training.launchers import slurm_variables
 
 SEARCH = "optimizer.lr=tag(log,interval(1e-4,1e-1))"
-FOUR = ("trials=4", "pruner=none", *FAST, SEARCH)
+QUICK = (*FAST, "plots=false")
+THREE = ("trials=3", "pruner=none", *QUICK, SEARCH)
 STEP = "digitnet.models.classifier:DigitClassifier.training_step"
 RUN_TRIAL = "digitnet.training.sweep.trial:_run_trial"
 
@@ -41,9 +43,9 @@ def epochs_of(study: Path, number: int) -> int:
 
 @pytest.fixture(scope="module")
 def reference(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a study of four trials by one worker that was not interrupted; tests must not change it."""
+    """The folder of a study of three trials by one worker that was not interrupted; tests must not change it."""
     folder = tmp_path_factory.mktemp("reference")
-    done = fork_server.run("sweep", "study=study", *FOUR, folder=folder)
+    done = fork_server.run("sweep", "study=study", *THREE, folder=folder)
     assert done.status == 0, done.err
     return folder / "study"
 
@@ -57,7 +59,7 @@ def run_two_workers(
     workers = []
     for name, faults in (("first", first), ("second", second)):
         (folder / name).mkdir()
-        words = (f"study={folder / 'study'}", *FOUR, f"trials={trials}")
+        words = (f"study={folder / 'study'}", *THREE, f"trials={trials}")
         workers.append(fork_server.start("sweep", *words, folder=folder / name, faults=[meet, *faults]))
     for worker in workers:
         worker.join(120)
@@ -68,9 +70,9 @@ def test_a_killed_worker_leaves_its_trial_to_the_other_one_and_the_results_are_t
     fork_server: ForkServer, reference: Path, tmp_path: Path
 ) -> None:
     kill = FaultInjection(STEP, 7, SendSignal(signal.SIGKILL))
-    assert run_two_workers(fork_server, tmp_path, 4, [kill], []) == [-signal.SIGKILL, 0]
+    assert run_two_workers(fork_server, tmp_path, 3, [kill], []) == [-signal.SIGKILL, 0]
     assert outcomes(tmp_path / "study") == outcomes(reference)
-    assert [epochs_of(tmp_path / "study", number) for number in range(4)] == [2, 2, 2, 2]
+    assert [epochs_of(tmp_path / "study", number) for number in range(3)] == [2, 2, 2]
 
 
 def test_without_the_search_for_dead_workers_the_trial_of_a_killed_worker_never_ends(
@@ -78,14 +80,14 @@ def test_without_the_search_for_dead_workers_the_trial_of_a_killed_worker_never_
 ) -> None:
     kill = FaultInjection(STEP, 7, SendSignal(signal.SIGKILL))
     never = FaultInjection("digitnet.training.sweep.study:_adopt_trial", 0, ReturnValue(None), replace=True)
-    assert run_two_workers(fork_server, tmp_path, 3, [kill], [never]) == [-signal.SIGKILL, 0]
+    assert run_two_workers(fork_server, tmp_path, 2, [kill], [never]) == [-signal.SIGKILL, 0]
     states = sorted(trial.state for trial in trials_of(tmp_path / "study"))
-    assert states == [TrialState.RUNNING, TrialState.COMPLETE, TrialState.COMPLETE]
+    assert states == [TrialState.RUNNING, TrialState.COMPLETE]
 
 
 def test_without_the_lock_two_workers_run_the_same_trial(fork_server: ForkServer, tmp_path: Path) -> None:
     no_lock = FaultInjection("digitnet.training.run_dir:lock_run_dir", 0, ReturnValue(nullcontext()), replace=True)
-    run_two_workers(fork_server, tmp_path, 2, [no_lock], [no_lock])
+    run_two_workers(fork_server, tmp_path, 1, [no_lock], [no_lock])
     lines = [(tmp_path / name / ".out").read_text().splitlines()[0] for name in ("first", "second")]
     assert all(line.startswith("trial 0:") for line in lines)
 
@@ -95,14 +97,15 @@ def test_a_study_stopped_by_a_signal_goes_on_to_the_same_results(
     number: signal.Signals, fork_server: ForkServer, reference: Path, tmp_path: Path
 ) -> None:
     stop = FaultInjection(STEP, 17, SendSignal(number))  # in the second trial
-    stopped = fork_server.run("sweep", "study=study", *FOUR, folder=tmp_path, faults=[stop])
+    words = ("study=study", *THREE, "trials=2")
+    stopped = fork_server.run("sweep", *words, folder=tmp_path, faults=[stop])
     assert stopped.status == 128 + number
     assert "the same command continues the study" in stopped.err
     assert [trial.state for trial in trials_of(tmp_path / "study")] == [TrialState.COMPLETE, TrialState.RUNNING]
-    done = fork_server.run("sweep", "study=study", *FOUR, folder=tmp_path)
+    done = fork_server.run("sweep", *words, folder=tmp_path)
     assert done.status == 0, done.err
     assert done.out.startswith("trial 1:")
-    assert outcomes(tmp_path / "study") == outcomes(reference)
+    assert outcomes(tmp_path / "study") == outcomes(reference)[:2]
 
 
 def test_the_preset_of_the_best_trial_gives_its_validation_accuracy_again(
@@ -122,7 +125,7 @@ def test_a_complete_study_prints_its_results_again_and_never_scores_the_test_ima
     study = Path(shutil.copytree(reference, tmp_path / "study"))
     for name in ("study.png", "experiment/best.yaml"):
         (study / name).unlink()
-    done = run(sweep, "study=study", *FOUR)
+    done = run(sweep, "study=study", *THREE)
     assert done.status == 0, done.err
     assert (study / "study.png").read_bytes().startswith(b"\x89PNG")
     assert (study / "experiment" / "best.yaml").read_text().startswith("# @package _global_\n")
@@ -131,7 +134,7 @@ def test_a_complete_study_prints_its_results_again_and_never_scores_the_test_ima
     best = max(trials_of(study), key=lambda trial: trial.value or 0)
     first_row = next(line for line in done.out.splitlines() if line.startswith("│"))
     assert f"│ {best.number} " in first_row
-    for number in range(4):
+    for number in range(3):
         folder = trial_dir(study, number)
         assert "test/acc" not in json.loads((folder / "metrics.json").read_text())
         assert list(folder.glob("events.out.tfevents.*"))
@@ -141,7 +144,7 @@ def test_a_line_of_the_journal_that_was_cut_off_is_removed(reference: Path, run:
     study = Path(shutil.copytree(reference, tmp_path / "study"))
     with journal_path(study).open("a") as journal:
         journal.write('{"op_code":')
-    assert run(sweep, "study=study", *FOUR).status == 0
+    assert run(sweep, "study=study", *THREE).status == 0
     assert outcomes(study) == outcomes(reference)
 
 
@@ -155,7 +158,7 @@ def test_optuna_alone_cannot_continue_a_journal_with_a_line_that_was_cut_off(ref
 
 
 def test_a_pruned_trial_stops_before_its_last_epoch(fork_server: ForkServer, tmp_path: Path) -> None:
-    words = ("trials=8", *FAST, "trainer.max_epochs=3", "optimizer.lr=tag(log,interval(1e-6,1e-2))")
+    words = ("trials=6", *QUICK, "trainer.max_epochs=3", "optimizer.lr=tag(log,interval(1e-6,1e-2))")
     done = fork_server.run("sweep", "study=study", *words, folder=tmp_path)
     assert done.status == 0, done.err
     trials = trials_of(tmp_path / "study")
@@ -180,6 +183,9 @@ def test_a_trial_that_diverges_is_reported_and_the_study_goes_on(run: Run, tmp_p
     done = run(sweep, "study=study", "trials=2", *FAST, "optimizer.name=sgd", "optimizer.lr=choice(1e30)")
     assert done.status == 0, done.err
     assert done.out.count("diverged in epoch 1") == 2
+    assert done.err == ""
+    assert "no trial is complete yet" in done.out
+    assert not (tmp_path / "study" / "experiment").exists()
     assert [trial.state for trial in trials_of(tmp_path / "study")] == [TrialState.PRUNED] * 2
 
 
@@ -232,6 +238,13 @@ def test_wrong_input_is_reported_in_one_line_and_nothing_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_processes_that_a_launcher_has_started_together_are_refused(run: Run, tmp_path: Path) -> None:
+    done = run(sweep, "study=x", *THREE, **slurm_variables(0, 2, 1))
+    assert done.status == 2
+    assert "srun has started 2 processes, but a worker of a sweep is one process" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("words", "difference"),
     [
@@ -244,7 +257,7 @@ def test_a_study_of_another_search_is_refused_with_the_difference(
     words: tuple[str, ...], difference: str, reference: Path, run: Run
 ) -> None:
     before = journal_path(reference).read_bytes()
-    done = run(sweep, f"study={reference}", "trials=9", "pruner=none", *FAST, *words)
+    done = run(sweep, f"study={reference}", "trials=9", "pruner=none", *QUICK, *words)
     assert done.status == 2
     assert difference in done.err
     assert journal_path(reference).read_bytes() == before
@@ -253,7 +266,7 @@ def test_a_study_of_another_search_is_refused_with_the_difference(
 def test_a_folder_with_other_files_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").touch()
-    done = run(sweep, "study=notes", *FOUR)
+    done = run(sweep, "study=notes", *THREE)
     assert done.status == 2
     assert "study=notes: holds other files and no study" in done.err
     assert [path.name for path in (tmp_path / "notes").iterdir()] == ["a.txt"]
@@ -262,7 +275,7 @@ def test_a_folder_with_other_files_is_refused(run: Run, tmp_path: Path) -> None:
 def test_without_optuna_the_command_names_the_extra(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(sweep, "find_spec", lambda name: None if name == "optuna" else find(name))
-    done = run(sweep, "study=x", *FOUR)
+    done = run(sweep, "study=x", *THREE)
     assert done.status == 2
     assert "pip install 'digitnet[sweep]'" in done.err
     assert list(tmp_path.iterdir()) == []

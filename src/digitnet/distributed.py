@@ -6,15 +6,18 @@ The first rule that applies decides:
 Launcher   Recognized by                                          Rank                Number of processes
 =========  =====================================================  ==================  ==================
 torchrun   ``TORCHELASTIC_RUN_ID``                                ``RANK``            ``WORLD_SIZE``
-SLURM      ``SLURM_STEP_ID`` and ``SLURM_NTASKS``, unless the     ``SLURM_PROCID``    ``SLURM_NTASKS``
-           job is named ``bash`` or ``interactive``
+SLURM      ``SLURM_STEP_ID`` and ``SLURM_NTASKS``, unless this    ``SLURM_PROCID``    ``SLURM_NTASKS``
+           is an interactive shell
 Lightning  ``LOCAL_RANK``                                         ``LOCAL_RANK``      ``WORLD_SIZE``
 none                                                              0                   1
 =========  =====================================================  ==================  ==================
 
-torchrun comes first because it may run inside a SLURM job. Lightning ignores SLURM in jobs with these two names. srun
-sets ``SLURM_STEP_ID``; a batch script that starts a command without srun starts one process, whatever ``SLURM_NTASKS``
-is. Lightning's launcher starts processes on one machine only, and sets ``LOCAL_RANK=0`` in the one that starts them.
+torchrun comes first because it may run inside a SLURM job. srun sets ``SLURM_STEP_ID``; a batch script that starts a
+command without srun starts one process, whatever ``SLURM_NTASKS`` is. An interactive shell, where a user may start
+Lightning's launcher, is a job named ``bash`` or ``interactive`` with one task, with ``SLURM_PTY_PORT`` or with a reserved
+number of the step. Lightning itself ignores SLURM in all jobs with these names, also in the tasks that srun starts after
+salloc, each of which would train alone. Lightning's launcher starts processes on one machine only, and sets
+``LOCAL_RANK=0`` in the one that starts them.
 """
 
 import functools
@@ -31,6 +34,7 @@ from typing import Literal
 
 from digitnet.errors import UsageError
 
+_FIRST_RESERVED_STEP = 0xFFFF_FFF0  # the numbers of the steps of batch scripts and interactive shells are larger
 _SECONDS_TO_AGREE = 60
 _SECONDS_FOR_THE_FIRST = 5  # in which the first process reports an error that all processes have
 
@@ -72,7 +76,7 @@ def current_process(environment: Mapping[str, str] = os.environ) -> Process:
     if "TORCHELASTIC_RUN_ID" in environment:
         size = number("WORLD_SIZE")
         return Process("torchrun", number("RANK"), size, number("LOCAL_RANK"), number("LOCAL_WORLD_SIZE", size))
-    if "SLURM_STEP_ID" in environment and "SLURM_NTASKS" in environment and not _is_interactive(environment):
+    if "SLURM_STEP_ID" in environment and "SLURM_NTASKS" in environment and not _is_shell(environment):
         size = number("SLURM_NTASKS")
         per_node = -(-size // number("SLURM_STEP_NUM_NODES", number("SLURM_NNODES")))
         return Process("srun", number("SLURM_PROCID"), size, number("SLURM_LOCALID"), per_node)
@@ -95,11 +99,28 @@ def slurm_tasks_without_srun(environment: Mapping[str, str] = os.environ) -> int
     """
     tasks = int(environment.get("SLURM_NTASKS", 1))
     other = "SLURM_STEP_ID" in environment or current_process(environment).launcher != "none"
-    return tasks if tasks > 1 and not other and not _is_interactive(environment) else 0
+    return tasks if tasks > 1 and not other and not _has_name_of_shell(environment) else 0
 
 
-def _is_interactive(environment: Mapping[str, str]) -> bool:
+def is_task_in_shell(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether this is a task, but not the first, of an srun that was typed in a shell that srun has started.
+
+    The first of these tasks cannot be told from the shell.
+
+    Args:
+        environment: The environment variables.
+    """
+    return current_process(environment).launcher == "none" and environment.get("SLURM_PROCID", "0") != "0"
+
+
+def _has_name_of_shell(environment: Mapping[str, str]) -> bool:
     return environment.get("SLURM_JOB_NAME") in ("bash", "interactive")
+
+
+def _is_shell(environment: Mapping[str, str]) -> bool:
+    is_reserved = int(environment["SLURM_STEP_ID"]) >= _FIRST_RESERVED_STEP
+    is_alone = environment["SLURM_NTASKS"] == "1"
+    return _has_name_of_shell(environment) and (is_alone or is_reserved or "SLURM_PTY_PORT" in environment)
 
 
 def common_time(pattern: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -69,7 +70,7 @@ def plot_predictions(
         color = "tab:green" if predicted == label else "tab:red"
         text = functools.partial(axis.text, ha="center", parse_math=False)
         text(left + 14, top - 5.2, f"predicted {names[predicted]}", color=color, fontsize=10, weight="bold")
-        text(left + 14, top - 0.8, f"actual {names[label]}, {values.max():.1%}", fontsize=8)
+        text(left + 14, top - 0.8, f"{values.max():.1%}, actual {names[label]}", fontsize=8)
         axis.imshow(image.numpy(), cmap="gray_r", extent=(left, left + 28, top + 28, top))
         step = 28 / len(values)
         centres, base = left + step * (np.arange(len(values)) + 0.5), top + 29 + bar_height
@@ -163,6 +164,9 @@ def plot_curves(history: Sequence[dict[str, float]]) -> Figure:
             if points:
                 axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
         axis.set(xlabel="Epoch", ylabel=title)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if metric == "acc":
+            axis.yaxis.set_major_formatter(PercentFormatter(xmax=1))
         axis.grid(alpha=0.3)
         axis.legend()
     return figure
@@ -191,7 +195,8 @@ def plot_confusion(counts: Tensor, class_names: Sequence[str] | None = None) -> 
     for actual in range(len(counts)):
         for predicted in range(len(counts)):
             if count := int(counts[actual, predicted]):
-                axis.text(predicted, actual, str(count), ha="center", va="center", fontsize=fontsize)
+                color = "white" if fractions[actual, predicted] > 0.7 * fractions.max() else "black"
+                axis.text(predicted, actual, str(count), ha="center", va="center", fontsize=fontsize, color=color)
     axis.set(xlabel="Predicted", ylabel="Actual")
     slanted: dict[str, Any] = {"rotation": 45, "ha": "right"} if max(map(len, names)) > 2 else {}
     axis.set_xticks(range(len(names)), names, fontsize=fontsize + 1, parse_math=False, **slanted)
@@ -199,26 +204,67 @@ def plot_confusion(counts: Tensor, class_names: Sequence[str] | None = None) -> 
     return figure
 
 
-def plot_study(accuracies: Mapping[int, float], importances: Mapping[str, float]) -> Figure:
-    """Plot the accuracy of every trial of a sweep, and how important each searched key is.
+def plot_corruptions(examples: Mapping[str, NDArray[np.uint8]], accuracies: Mapping[str, float], kind: str) -> Figure:
+    """Plot a few images under each corruption beside the accuracy.
 
     Args:
-        accuracies: Validation accuracy, as a fraction, of each complete trial by its number.
-        importances: Importance of each key, from 0 to 1. May be empty.
+        examples: Images `[N, 28, 28]` of each corruption by name, the same N for all.
+        accuracies: Accuracy under each, as a fraction. The first one is that of the images as they are.
+        kind: Name of the kind of corruptions, for the title.
 
     Returns:
         The figure.
     """
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    history, bars = figure.subplots(1, 2)
+    names = list(accuracies)
+    columns = len(next(iter(examples.values())))
+    figure = Figure(figsize=(8, 0.5 * len(names) + 0.7), layout="constrained")
+    pictures, bars = figure.subplots(1, 2, width_ratios=(columns, 8))
+    strips = [np.concatenate([np.pad(image, 1, constant_values=128) for image in examples[name]], 1) for name in names]
+    pictures.imshow(np.concatenate(strips), cmap="gray", vmin=0, vmax=255, aspect="auto")
+    pictures.set_yticks([30 * row + 15 for row in range(len(names))], names, parse_math=False)
+    pictures.set_xticks([])
+    pictures.tick_params(length=0)
+    rows, values = range(len(names)), [100 * accuracies[name] for name in names]
+    bars.barh(rows, values, color=["tab:gray", *["tab:blue"] * (len(names) - 1)], height=0.6)
+    bars.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, 118), yticks=[], xlabel="Accuracy, %")
+    bars.set_xticks(range(0, 101, 20))
+    bars.spines[["top", "right"]].set_visible(False)
+    for row, value in zip(rows, values, strict=True):
+        bars.text(value + 1, row, f"{value:.2f}", va="center", fontsize=9)
+    bars.set_title(f"{kind} corruptions", fontsize=11)
+    return figure
+
+
+def plot_study(
+    accuracies: Mapping[int, float], pruned: Mapping[int, float], importances: Mapping[str, float]
+) -> Figure:
+    """Plot the accuracy of every trial of a sweep, and how important each searched key is.
+
+    Args:
+        accuracies: Validation accuracy, as a fraction, of each complete trial by its number.
+        pruned: That of the last epoch of each pruned trial.
+        importances: Importance of each key, from 0 to 1. If it is empty, only the trials are drawn.
+
+    Returns:
+        The figure.
+    """
+    figure = Figure(figsize=(10 if importances else 5.5, 4), layout="constrained")
+    history, *others = figure.subplots(1, 2 if importances else 1, squeeze=False)[0]
     numbers = sorted(accuracies)
     best = list(itertools.accumulate((accuracies[number] for number in numbers), max))
-    history.plot(numbers, [accuracies[number] for number in numbers], "o", markersize=4, label="trial")
-    history.step(numbers, best, where="post", label="best so far")
+    history.plot(numbers, [accuracies[number] for number in numbers], "o", color="C0", markersize=5, label="complete")
+    if pruned:
+        history.plot([*pruned], [*pruned.values()], "o", color="C0", markersize=5, fillstyle="none", label="pruned")
+    history.step(numbers, best, color="C1", where="post", label="best so far")
     history.set(xlabel="Trial", ylabel="Validation accuracy")
+    history.xaxis.set_major_locator(MaxNLocator(integer=True))
+    history.yaxis.set_major_formatter(PercentFormatter(1))
     history.grid(alpha=0.3)
     history.legend()
-    keys = sorted(importances, key=lambda name: importances[name])
-    bars.barh(keys, [importances[key] for key in keys])
-    bars.set(xlabel="Importance", xlim=(0, 1))
+    for axes in others:
+        keys = sorted(importances, key=lambda name: importances[name])
+        bars = axes.barh(keys, [importances[key] for key in keys], height=0.5)
+        axes.bar_label(bars, fmt="{:.0%}", padding=4)
+        axes.set(xlabel="Importance", xlim=(0, 1.15), xticks=[])
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
     return figure

@@ -47,9 +47,7 @@ def build_parser() -> argparse_app.CliParser:
         metavar="NAME",
         help="group to compare with, or a part of its name",
     )
-    parser.add_argument(
-        "--test", action="store_true", help="score runs on the test images where that is missing"
-    )
+    parser.add_argument("--test", action="store_true", help="score runs on the test images where that is missing")
     parser.add_argument("--force", action="store_true", help="replace output files that exist")
     return parser
 

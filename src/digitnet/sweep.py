@@ -13,7 +13,7 @@ from digitnet.cli.argparse_app import version_line
 from digitnet.cli.command_line import validate_command_line
 from digitnet.cli.hydra_app import call_hydra, exit_with_status
 from digitnet.cli.hydra_internals import parse_command_line
-from digitnet.distributed import is_main_process
+from digitnet.distributed import current_process
 from digitnet.errors import UsageError
 from digitnet.signals import ShutdownRequested
 
@@ -101,8 +101,12 @@ def validate(words: list[str]) -> tuple["SweepSettings", list[DictConfig]]:
     """
     if find_spec("optuna") is None:
         raise UsageError("a sweep needs another package (optuna): pip install 'digitnet[sweep]'")
-    if not is_main_process():
-        raise UsageError("LOCAL_RANK is set; start each worker of a sweep directly, not by torchrun")
+    process = current_process()
+    if process.rank > 0 or process.world_size > 1:
+        raise UsageError(
+            f"{process.launcher} has started {process.world_size} processes, but a worker of a sweep is one process; "
+            "start them one by one, as the job array of examples/slurm/sweep.sbatch does"
+        )
     words, flags = _split_flags(words)
 
     from digitnet.training.sweep import search_space, study, trial
@@ -138,13 +142,19 @@ def _train(flags: Sequence[str], overrides: list[str], run_dir: Path, callbacks:
     is_started = (run_dir / "checkpoints").exists()
     words = [*flags, *overrides, f"resume={run_dir}" if is_started else f"hydra.run.dir={run_dir}"]
     sys.argv[1:], _ = validate_command_line(words, "train", validate_trial, expand_resume)
-    results = []
+    outcomes: list[Any] = []
 
     def job(config: DictConfig) -> None:
-        results.append(run_experiment(config, test=False, callbacks=callbacks))
+        try:
+            outcomes.append(run_experiment(config, test=False, callbacks=callbacks))
+        except Exception as error:  # Hydra would print a line about it
+            outcomes.append(error)
 
     call_hydra("train", job)
-    return results[0]
+    (outcome,) = outcomes
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 if __name__ == "__main__":

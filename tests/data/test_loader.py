@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from digitnet.data import DeterministicLoader
+from digitnet.data import Augmentation, DeterministicLoader
 
 IMAGES = torch.arange(1003, dtype=torch.int32).to(torch.uint8).view(-1, 1, 1).expand(-1, 28, 28)
 LABELS = torch.arange(1003)
@@ -82,3 +82,26 @@ def test_dropout_depends_on_the_position_and_not_on_earlier_random_numbers() -> 
     undisturbed, disturbed = dropout_masks(disturb=False), dropout_masks(disturb=True)
     assert all(map(torch.equal, undisturbed, disturbed))
     assert not torch.equal(undisturbed[0], undisturbed[1])
+
+
+def test_with_views_the_batches_of_an_epoch_come_again_but_its_dropout_does_not() -> None:
+    def first_batch(epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+        augmentation = Augmentation(rotation=10, views=2)
+        loader = DeterministicLoader(IMAGES, LABELS, 64, shuffle_seed=1, augmentation=augmentation, epoch=epoch)
+        images, labels = next(iter(loader))
+        return images, labels, F.dropout(torch.ones(50))
+
+    start, other, again = first_batch(0), first_batch(1), first_batch(2)
+    assert torch.equal(start[0], again[0])
+    assert torch.equal(start[1], again[1])
+    assert not torch.equal(start[2], again[2])
+    assert not torch.equal(start[0], other[0])
+
+
+def test_only_a_batch_that_comes_again_has_an_identity() -> None:
+    def batch_id(views: int | None, epoch: int) -> tuple[int, int] | None:
+        return DeterministicLoader(IMAGES, LABELS, 64, 1, Augmentation(views=views), epoch=epoch).batch_id(step=3)
+
+    assert batch_id(views=2, epoch=5) == batch_id(views=2, epoch=1) == (1, 3)
+    assert batch_id(views=2, epoch=4) != batch_id(views=2, epoch=5)
+    assert batch_id(views=None, epoch=5) is None

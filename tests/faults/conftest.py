@@ -92,7 +92,7 @@ def run_state(run: Path) -> dict[str, Any]:
     curves = {
         tag: [(p.step, p.value) for p in events.Scalars(tag)]
         for tag in sorted(events.Tags()["scalars"])
-        if tag != "train/images_per_second"
+        if tag != "train/throughput"
     }
     rows = [without_durations(row) for row in run_dir.read_metrics_csv(run / "metrics.csv")]
     metrics = without_durations(json.loads((run / "metrics.json").read_text()))

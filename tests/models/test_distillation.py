@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 import digitnet
 from digitnet import MLP, MNISTDataModule, train
+from digitnet.data import Augmentation
+from digitnet.data.loader import DeterministicLoader
 from digitnet.errors import UsageError
 from digitnet.models import Distillation
 from tests.conftest import FAST, Run, quiet_trainer
@@ -56,6 +60,54 @@ def test_the_ensemble_of_the_bundled_teachers_can_be_the_teacher(tmp_path: Path)
     assert student.distillation is not None
     ensemble = student.distillation.teacher(images).softmax(dim=1)
     torch.testing.assert_close(ensemble, torch.stack(members).mean(dim=0))
+
+
+class CountingTeacher(torch.nn.Module):
+    """The bundled CNN, which counts the batches that it receives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cnn, self.batches = digitnet.load("cnn"), 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.batches += 1
+        return self.cnn(images)
+
+
+def train_student(folder: Path, resume: Path | None = None, callbacks: list[Callback] | None = None) -> tuple[MLP, int]:
+    """Train for four epochs of two batches, with two views of each image."""
+    torch.manual_seed(1)
+    teacher = CountingTeacher()
+    student = MLP(distillation=Distillation(teacher))
+    data = MNISTDataModule(batch_size=64, val_size=0, train_size=128, augmentation=Augmentation(rotation=10, views=2))
+    quiet_trainer(folder, max_epochs=4, callbacks=callbacks).fit(student, data, ckpt_path=resume)
+    return student, teacher.batches
+
+
+def equal_weights(first: MLP, second: MLP) -> bool:
+    return all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
+
+
+def test_the_teacher_sees_each_view_once_and_the_student_learns_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student, batches = train_student(tmp_path)
+    assert batches == 2 * 2
+    monkeypatch.setattr(DeterministicLoader, "batch_id", lambda loader, step: None)
+    unaided, batches = train_student(tmp_path)
+    assert batches == 4 * 2
+    assert equal_weights(student, unaided)
+
+
+def test_a_student_that_resumes_within_an_epoch_gets_the_outputs_of_the_right_batches(tmp_path: Path) -> None:
+    class SaveInThirdEpoch(Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+            if trainer.global_step == 5:
+                trainer.save_checkpoint(tmp_path / "interrupted.ckpt")
+
+    uninterrupted, _ = train_student(tmp_path, callbacks=[SaveInThirdEpoch()])
+    resumed, _ = train_student(tmp_path, resume=tmp_path / "interrupted.ckpt")
+    assert equal_weights(resumed, uninterrupted)
 
 
 def test_the_distillation_loss_is_zero_for_equal_logits() -> None:

@@ -21,18 +21,18 @@ from tests.faults.conftest import first_difference, run_state, without_curves
 pytestmark = pytest.mark.slurm
 
 ROOT = Path(__file__).parents[2]
-OPTIONS = (*TINY, "data.batch_size=32", "trainer.accelerator=cpu")  # 16 steps in each of 3 epochs
+OPTIONS = (*TINY, "data.batch_size=32", "trainer.accelerator=cpu", "plots=false")  # 16 steps in each of 3 epochs
 SLOW_START = "trainer.callbacks=[{_target_: tests.slurm.test_jobs.SlowStart}]"
 TWO_NODES = ("--nodes=2", "--ntasks-per-node=1")
 SRUN = ("srun", *TWO_NODES, "--kill-on-bad-exit=1", sys.executable, "-m")
 
 
 class SlowStart(L.Callback):
-    """Make each step of a job take four seconds, until the job is requeued."""
+    """Make each step of a job take two seconds, until the job is requeued."""
 
     def on_train_batch_end(self, *_: Any) -> None:
         if "SLURM_RESTART_COUNT" not in os.environ:
-            time.sleep(4)
+            time.sleep(2)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -112,6 +112,17 @@ def test_a_job_array_trains_a_run_for_each_seed(tmp_path: Path) -> None:
     runs = [tmp_path / "logs" / f"seeds-{job}" / seed for seed in ("1", "2")]
     wait_until(lambda: all((run / "metrics.json").exists() for run in runs), log(tmp_path))
     assert [json.loads((run / "metrics.json").read_text())["seed"] for run in runs] == [1, 2]
+
+
+def test_a_job_array_of_workers_shares_one_study(tmp_path: Path) -> None:
+    search = ("study=study", "trials=4", "pruner=none", *OPTIONS, "optimizer.lr=tag(log,interval(1e-4,1e-1))")
+    job = submit("sweep.sbatch", *search, folder=tmp_path, options=("--array=1-2", "--cpus-per-task=1"))
+    wait_until(lambda: not state_of(job, tmp_path), "the workers have not ended")
+    assert len(list(tmp_path.glob("study/*/metrics.json"))) == 4, log(tmp_path)
+    logs = [path.read_text() for path in tmp_path.glob("*.log")]
+    assert len(logs) == 2
+    assert all(text.startswith("trial ") for text in logs), "Both workers must have had a trial."
+    assert (tmp_path / "study" / "experiment" / "best.yaml").is_file()
 
 
 def test_wrong_input_is_one_line_and_status_2(tmp_path: Path) -> None:

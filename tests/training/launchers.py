@@ -37,6 +37,13 @@ def torchrun_variables(rank: int, size: int, port: int) -> dict[str, str]:
     }  # fmt: skip
 
 
+def two_node_variables(rank: int, size: int, port: int) -> dict[str, str]:
+    """Return the variables of the only process on one of several machines with torchrun."""
+    return torchrun_variables(rank, size, port) | {
+        "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "GROUP_RANK": str(rank), "GROUP_WORLD_SIZE": str(size),
+    }  # fmt: skip
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

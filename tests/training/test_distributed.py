@@ -21,7 +21,7 @@ TWO_PROCESSES = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strate
 
 
 def test_a_run_of_two_processes_has_the_test_metrics_that_one_process_computes(run: Run, tmp_path: Path) -> None:
-    options = ("trainer.limit_test_batches=1.0", "hydra.run.dir=out")
+    options = ("trainer.limit_test_batches=1.0", "plots=false", "hydra.run.dir=out")
     result = spawn("digitnet.train", *FAST, *TWO_PROCESSES, *options, folder=tmp_path)
     assert result.status == 0, result.err
     assert result.out.count("epoch 1/2") == 1, "Only the first process may print."
@@ -86,6 +86,7 @@ def test_a_signal_to_the_process_that_waits_for_lightnings_children_ends_all(tmp
     assert error == "digitnet: stopped while it waited for the other processes to start\n"
 
 
+@pytest.mark.slow  # test_launchers.py sets the variables of two machines by hand
 def test_two_machines_of_torchrun_train_one_run(run: Run, tmp_path: Path) -> None:
     """The machines are two agents on this one, started by the example script."""
     variables = {"MACHINES": "2", "PROCESSES": "1", "FIRST": f"127.0.0.1:{free_port()}"}

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import CompletedRun
+from digitnet import train
+from tests.conftest import FAST, CompletedRun, Run
 from tests.faults.child import TINY, FaultInjection, ForkServer, ReturnValue
 from tests.faults.conftest import first_difference, run_state, without_curves
 from tests.training.launchers import (
@@ -21,13 +22,19 @@ from tests.training.launchers import (
     slurm_variables,
     start_tasks,
     torchrun_variables,
+    two_node_variables,
 )
 
 TRAINING_STEP = "digitnet.models.classifier:DigitClassifier.training_step"
 DDP = ("trainer.accelerator=cpu", "trainer.devices=2")
-SHORT = (*TINY, *DDP, "trainer.max_epochs=1")
-LONG = (*TINY, *DDP, "data.batch_size=32", "hydra.run.dir=out")  # 16 steps in each of 3 epochs
-LAUNCHERS = pytest.mark.parametrize("variables", [slurm_variables, torchrun_variables], ids=["srun", "torchrun"])
+NODES = ("trainer.accelerator=cpu", "trainer.devices=1", "trainer.num_nodes=2")
+SHORT = (*TINY, *DDP, "trainer.max_epochs=1", "plots=false")
+LONG = (*TINY, *DDP, "data.batch_size=32", "plots=false", "hydra.run.dir=out")  # 16 steps in each of 3 epochs
+LAUNCHERS = pytest.mark.parametrize(
+    ("variables", "processes"),
+    [(slurm_variables, DDP), (two_node_variables, NODES)],
+    ids=["srun", "two nodes of torchrun"],
+)
 
 
 def only_error(results: list[CompletedRun]) -> str:
@@ -43,12 +50,13 @@ def only_error(results: list[CompletedRun]) -> str:
 
 @LAUNCHERS
 def test_two_processes_train_resume_and_evaluate_in_one_folder(
-    variables: Variables, fork_server: ForkServer, tmp_path: Path
+    variables: Variables, processes: tuple[str, ...], fork_server: ForkServer, tmp_path: Path
 ) -> None:
     with rendezvous(variables) as port:
-        tasks = start_tasks(fork_server, variables, *SHORT, folder=tmp_path, port=port, ranks=(0,))
+        options = (*SHORT, *processes)
+        tasks = start_tasks(fork_server, variables, *options, folder=tmp_path, port=port, ranks=(0,))
         time.sleep(1.2)  # The clock has moved on by a second, which would give another folder.
-        tasks += start_tasks(fork_server, variables, *SHORT, folder=tmp_path, port=port, ranks=(1,))
+        tasks += start_tasks(fork_server, variables, *options, folder=tmp_path, port=port, ranks=(1,))
         results = [task.wait() for task in tasks]
     assert [result.status for result in results] == [0, 0], results
     assert results[1].out == "", "The first process prints."
@@ -62,7 +70,7 @@ def test_two_processes_train_resume_and_evaluate_in_one_folder(
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["steps"] == 16
 
-    options = (f"model={run}", *DDP, "json_path=two.json")
+    options = (f"model={run}", *processes, "json_path=two.json")
     results = run_tasks(fork_server, variables, *options, folder=tmp_path, command="evaluate")
     assert [result.status for result in results] == [0, 0], results
     two = json.loads((tmp_path / "two.json").read_text())
@@ -73,9 +81,11 @@ def test_two_processes_train_resume_and_evaluate_in_one_folder(
 
 @LAUNCHERS
 def test_wrong_input_is_one_line_and_status_2_of_all_processes(
-    variables: Variables, fork_server: ForkServer, tmp_path: Path
+    variables: Variables, processes: tuple[str, ...], fork_server: ForkServer, tmp_path: Path
 ) -> None:
-    results = run_tasks(fork_server, variables, *SHORT, "optimizer.lr=-1", "hydra.run.dir=out", folder=tmp_path)
+    results = run_tasks(
+        fork_server, variables, *SHORT, *processes, "optimizer.lr=-1", "hydra.run.dir=out", folder=tmp_path
+    )
     assert [result.status for result in results] == [2, 2]
     assert "optimizer.lr=-1: must be above 0" in only_error(results)
     assert not (tmp_path / "out").exists()
@@ -97,51 +107,54 @@ def test_an_error_that_only_the_second_process_has_is_reported(fork_server: Fork
     assert "not all 2 processes have met within 20 s" in only_error([first])
 
 
-def test_torchrun_does_not_change_a_finished_run(fork_server: ForkServer, tmp_path: Path) -> None:
-    run = tmp_path / "out"
-    assert fork_server.run("train", *TINY, "trainer.max_epochs=1", "hydra.run.dir=out", folder=tmp_path).status == 0
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    results = run_tasks(fork_server, torchrun_variables, *SHORT, "seed=7", "hydra.run.dir=out", folder=tmp_path)
+def test_torchrun_does_not_change_a_finished_run(trained_run: Path, fork_server: ForkServer, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in trained_run.rglob("*") if path.is_file()}
+    results = run_tasks(fork_server, torchrun_variables, *FAST, *DDP, "seed=7", "hydra.run.dir=out", folder=tmp_path)
     assert [result.status for result in results] == [2, 2]
     assert "already holds a run" in results[0].err
-    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert before == {path: path.read_bytes() for path in trained_run.rglob("*") if path.is_file()}
+
+
+def test_torchrun_without_its_number_of_devices_is_reported(fork_server: ForkServer, tmp_path: Path) -> None:
+    results = run_tasks(fork_server, torchrun_variables, *TINY, "hydra.run.dir=x", folder=tmp_path)
+    assert [result.status for result in results] == [2, 2]
+    assert "torchrun has started 2 processes, but trainer.devices=1" in only_error(results)
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize(
     ("variables", "options", "message"),
     [
-        (torchrun_variables, ("hydra.run.dir=x",), "torchrun has started 2 processes, but trainer.devices=1"),
         (slurm_variables(0, 1, 1), DDP, "srun has started 1 process, but trainer.devices=2 and trainer.num_nodes=1"),
-        (slurm_variables(0, 2, 1), ("-m", "seed=1,2", *DDP), "-m: srun has started 2 processes"),
         ({"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "x"}, (), "the SLURM job has 2 tasks, but one process was started"),
         ({}, (*DDP, "trainer.num_nodes=2"), "trainer.num_nodes=2: one process was started; start 2 on each node"),
         ({}, ("peer_timeout=0",), "peer_timeout=0: must be above 0"),
     ],
-    ids=["torchrun", "srun", "sweep", "no srun", "no launcher", "timeout"],
+    ids=["srun", "no srun", "no launcher", "timeout"],
 )
 def test_a_launcher_that_does_not_match_the_command_is_reported(
-    variables: dict[str, str] | Variables,
-    options: tuple[str, ...],
-    message: str,
-    fork_server: ForkServer,
-    tmp_path: Path,
+    variables: dict[str, str], options: tuple[str, ...], message: str, run: Run, tmp_path: Path
 ) -> None:
-    with rendezvous(torchrun_variables) as port:
-        environment = variables if isinstance(variables, dict) else variables(0, 2, port)
-        process = fork_server.start("train", *options, *TINY, folder=tmp_path, environment=environment)
-        result = Task(process, tmp_path, "").wait()
+    result = run(train, *options, *TINY, **variables)
     assert result.status == 2, result.err
     assert message in only_error([result])
-    assert {path.name for path in tmp_path.iterdir()} == {".out", ".err"}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_of_several_processes_is_reported(run: Run, tmp_path: Path) -> None:
+    result = run(train, "-m", "seed=1,2", *DDP, **slurm_variables(0, 2, 1))
+    assert result.status == 2, result.err
+    assert "-m: srun has started 2 processes" in only_error([result])
+    assert not list(tmp_path.iterdir())
 
 
 @LAUNCHERS
 @pytest.mark.slow
 def test_with_the_clock_of_each_process_the_run_is_scattered_over_two_folders(
-    variables: Variables, fork_server: ForkServer, tmp_path: Path
+    variables: Variables, processes: tuple[str, ...], fork_server: ForkServer, tmp_path: Path
 ) -> None:
     own_clock = FaultInjection("digitnet.distributed:common_time", 0, OwnRank(), replace=True)
-    run_tasks(fork_server, variables, *SHORT, folder=tmp_path, faults=[own_clock])
+    run_tasks(fork_server, variables, *SHORT, *processes, folder=tmp_path, faults=[own_clock])
     assert len(list(tmp_path.glob("logs/cnn/*"))) == 2
 
 

@@ -7,15 +7,14 @@ import signal
 import stat
 from pathlib import Path
 
-import lightning as L
 import pytest
 import torch
 
 from digitnet import MLP, MNISTDataModule, evaluate, train
 from digitnet.checkpoints.checkpoint_format import load_checkpoint
-from tests.conftest import FAST, Run, quiet_trainer, spawn
-
-ROOT = Path(__file__).parents[2]
+from tests.conftest import FAST, Run, quiet_trainer
+from tests.faults.child import FaultInjection, ForkServer, SendSignal
+from tests.training.launchers import Task
 
 # The variables by which Lightning recognizes a SLURM job, here with one task.
 SLURM_JOB = {
@@ -53,14 +52,12 @@ def test_a_leftover_checkpoint_of_slurm_does_not_change_the_test_metrics(
     assert metrics["test/acc"] == scored["test/acc"]
 
 
-def test_evaluate_in_a_run_folder_scores_the_best_checkpoint_in_a_slurm_job(
-    trained_run: Path, other_checkpoint: Path
+@pytest.mark.usefixtures("other_checkpoint")  # in the current folder, where Lightning looks
+def test_evaluate_beside_a_leftover_checkpoint_scores_the_best_checkpoint_in_a_slurm_job(
+    run: Run, trained_run: Path
 ) -> None:
-    shutil.copy(other_checkpoint, trained_run)
-    plain, slurm = (
-        spawn("digitnet.evaluate", "model=.", "json_path=-", folder=trained_run, **variables)
-        for variables in ({}, SLURM_JOB)
-    )
+    options = (f"model={trained_run}", "trainer.limit_test_batches=2", "json_path=-")
+    plain, slurm = (run(evaluate, *options, **variables) for variables in ({}, SLURM_JOB))
     assert slurm.status == 0, slurm.err
     assert json.loads(slurm.out)["test/acc"] == json.loads(plain.out)["test/acc"]
 
@@ -79,32 +76,26 @@ def test_without_a_separate_default_root_dir_lightning_scores_the_leftover_check
     )
 
 
-def test_sigusr1_saves_the_run_like_sigterm(shared_trained_run: Path, tmp_path: Path) -> None:
-    send_sigusr1 = "trainer.callbacks=[{_target_: tests.training.test_slurm.SendUsr1}]"
-    stopped = spawn(
-        "digitnet.train", *FAST, "test=false", send_sigusr1, "hydra.run.dir=out", folder=tmp_path,
-        PYTHONPATH=str(ROOT), **SLURM_JOB,
-    )  # fmt: skip
+def test_sigusr1_saves_the_run_like_sigterm(fork_server: ForkServer, tmp_path: Path) -> None:
+    fault = FaultInjection("digitnet.models.classifier:DigitClassifier.training_step", 3, SendSignal(signal.SIGUSR1))
+    options = (*FAST, "test=false", "plots=false", "hydra.run.dir=out")
+    process = fork_server.start("train", *options, folder=tmp_path, faults=[fault], environment=SLURM_JOB)
+    stopped = Task(process, tmp_path, "").wait()
     assert stopped.status == 128 + signal.SIGUSR1, stopped.err
-    assert "resume=out continues the run" in stopped.err
-    assert load_checkpoint(tmp_path / "out" / "checkpoints" / "last.ckpt")["global_step"] == 2
+    assert "stopped at step 3; resume=out continues the run" in stopped.err
+    assert load_checkpoint(tmp_path / "out" / "checkpoints" / "last.ckpt")["global_step"] == 3
     assert not list(tmp_path.rglob("hpc_ckpt*"))
 
 
-class SendUsr1(L.Callback):
-    """Send SIGUSR1 to this process after the second step."""
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
-        if trainer.global_step == 2:
-            os.kill(os.getpid(), signal.SIGUSR1)
-
-
-def test_a_login_node_with_srun_prints_no_warning(tmp_path: Path) -> None:
+def test_a_login_node_with_srun_prints_no_warning(fork_server: ForkServer, tmp_path: Path) -> None:
     stub = tmp_path / "bin" / "srun"
     stub.parent.mkdir()
     stub.write_text("#!/bin/sh\n")
     stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
-    path = f"{stub.parent}:{os.environ['PATH']}"
-    result = spawn("digitnet.train", *FAST, "test=false", "hydra.run.dir=out", folder=tmp_path, PATH=path)
+    path = {"PATH": f"{stub.parent}:{os.environ['PATH']}"}
+    process = fork_server.start(
+        "train", *FAST, "test=false", "plots=false", "hydra.run.dir=out", folder=tmp_path, environment=path
+    )
+    result = Task(process, tmp_path, "").wait()
     assert result.status == 0, result.err
     assert "srun" not in result.out + result.err

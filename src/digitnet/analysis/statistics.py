@@ -145,6 +145,20 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     return sum(each.size * abs(each.accuracy - each.confidence) for each in bins) / sum(each.size for each in bins)
 
 
+def brier_score(probabilities: Floats, labels: NDArray[np.int64]) -> float:
+    """Return the Brier score: the squared distance of the probabilities from the actual class, a mean over images.
+
+    It is the sum over all classes (Brier, 1950), from 0 to 2. Some libraries divide it by the number of classes.
+
+    Args:
+        probabilities: Predicted probabilities `[N, C]`.
+        labels: Actual classes `[N]`.
+    """
+    errors = probabilities.astype(np.float64)
+    errors[np.arange(len(labels)), labels] -= 1
+    return float((errors**2).sum(axis=1).mean())
+
+
 def image_losses(probabilities: Floats, labels: NDArray[np.int64]) -> Floats:
     """Return the negative log-likelihood (NLL) of each image, `[N]`.
 

@@ -24,7 +24,7 @@ ExpandOverrides = Callable[[list[str], str | None], list[str]]
 _GROUPS_THAT_ADD_UP = ("callbacks", "experiment", "debug")  # callbacks=[early_stopping,device_stats]
 
 # Keys whose values are paths, which may contain characters that Hydra's grammar reserves.
-_PATH_KEYS = "model_ref|resume|json_path|plots_dir|data.root|hydra.run.dir|hydra.sweep.dir"
+_PATH_KEYS = "model_ref|resume|json_path|plots_dir|robustness|data.root|hydra.run.dir|hydra.sweep.dir"
 
 
 def validate_command_line(
@@ -298,4 +298,6 @@ def quote_path(override: str) -> str:
         The override for Hydra; the same one if its value is not a path.
     """
     match = re.fullmatch(rf"({_PATH_KEYS})=((?!null$)[^'\"].*)", override, re.DOTALL)
+    if override.lower() in ("robustness=true", "robustness=false"):
+        return override
     return "{}='{}'".format(match[1], match[2].replace("'", "\\'")) if match else override

@@ -109,8 +109,10 @@ def exit_with_status() -> Iterator[None]:
         with install_handlers():
             yield
     except EXPECTED_ERRORS as error:
-        _print_failures([("", error)], show_traceback)
-        sys.exit(2 if isinstance(error, USAGE_ERRORS) else 1)
+        is_usage_error = isinstance(error, USAGE_ERRORS)
+        if not is_usage_error or reports_usage_errors():
+            _print_failures([("", error)], show_traceback)
+        sys.exit(2 if is_usage_error else 1)
 
 
 def _expand_help_all(arguments: list[str], config_name: str) -> list[str]:

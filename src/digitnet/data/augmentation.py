@@ -25,6 +25,9 @@ class Augmentation:
         shift: Horizontal and vertical displacement in pixels, from 0 to 28.
         elastic: Standard deviation of the displacement at the points of a coarse grid in pixels, from 0 to 14; the
             displacements between are interpolated (after Simard, Steinkraus and Platt, 2003).
+        views: Number of different distortions of each image. After this many epochs, the order and the distortions of
+            the batches repeat, and the outputs of a teacher are reused (see `Distillation`). At least 1; None means
+            that every epoch differs.
 
     Raises:
         ArgumentError: If a value is out of range.
@@ -35,8 +38,10 @@ class Augmentation:
     shear: float = 0.0
     shift: float = 0.0
     elastic: float = 0.0
+    views: int | None = None
 
     def __post_init__(self) -> None:
+        check_argument(self.views is None or self.views >= 1, "views", self.views, "at least 1")
         for name, limit in {"rotation": 180, "scale": 0.9, "shear": 2, "shift": 28, "elastic": 14}.items():
             amount = getattr(self, name)
             check_argument(0 <= amount <= limit, name, amount, f"from 0 to {limit}")

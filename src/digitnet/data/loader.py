@@ -76,7 +76,8 @@ class DeterministicLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         permutation = self.permutation()
         if self.shuffle_seed is not None:
-            seeds = _derive_seeds(self.shuffle_seed, self.epoch, self.rank, _STEP_STREAM, count=2 * len(self))
+            seeds = self._step_seeds(self.view)
+            dropout_seeds = seeds if self.view == self.epoch else self._step_seeds(self.epoch)
         for step in range(self.resume_step(), len(self)):
             self.step = step + 1
             start, end = _partition_bounds(len(self.images), step, len(self))
@@ -86,8 +87,23 @@ class DeterministicLoader:
             if self.shuffle_seed is not None:
                 if self.augmentation is not None:
                     images = self.augmentation(images, seeds[2 * step])
-                _seed_device(images.device, seeds[2 * step + 1])
+                _seed_device(images.device, dropout_seeds[2 * step + 1])
             yield images, labels
+
+    @property
+    def view(self) -> int:
+        """Epoch whose order and augmentation this epoch has, which is an earlier one if `Augmentation.views` is set."""
+        views = self.augmentation.views if self.augmentation else None
+        return self.epoch % views if views else self.epoch
+
+    def batch_id(self, step: int) -> tuple[int, int] | None:
+        """Return what identifies a batch of this epoch that occurs in later epochs too; None if it does not."""
+        return (self.view, step) if self.augmentation and self.augmentation.views else None
+
+    def _step_seeds(self, epoch: int) -> list[int]:
+        """Return two seeds for each step of an epoch: of the augmentation and of dropout."""
+        assert self.shuffle_seed is not None
+        return _derive_seeds(self.shuffle_seed, epoch, self.rank, _STEP_STREAM, count=2 * len(self))
 
     def resume_step(self) -> int:
         """Return the first step to yield, which is not 0 once: when a run resumes in the middle of this epoch."""
@@ -98,7 +114,7 @@ class DeterministicLoader:
         """Return the order of the images in this epoch, `[N]`."""
         if self.shuffle_seed is None:
             return torch.arange(len(self.images), device=self.images.device)
-        generator = torch.Generator().manual_seed(*_derive_seeds(self.shuffle_seed, self.epoch, count=1))
+        generator = torch.Generator().manual_seed(*_derive_seeds(self.shuffle_seed, self.view, count=1))
         # It is drawn on the CPU, so that the order is the same on every device.
         return torch.randperm(len(self.images), generator=generator).to(self.images.device)
 

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import json
 import zlib
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,8 @@ from torch import Tensor
 from digitnet.errors import UsageError
 
 Split = Literal["train", "test"]
+
+_BUNDLED_DIR = Path(__file__).parent / "files"
 
 IMAGES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 LABELS = {"train": "train-labels-idx1-ubyte", "test": "t10k-labels-idx1-ubyte"}
@@ -53,6 +56,18 @@ def load_mnist(split: Split, root: Path | None = None) -> tuple[Tensor, Tensor]:
     return images[16:].view(-1, 28, 28), labels[8:]
 
 
+@cache
+def disputed_test_labels() -> dict[int, int | None]:
+    """Return the test images whose label was not confirmed by a majority of five annotators.
+
+    Returns:
+        For each position in the test set, from 0, the class that a majority chose instead; None if there is none. The
+        source is in the file.
+    """
+    content = json.loads((_BUNDLED_DIR / "disputed_test_labels.json").read_text())
+    return {int(position): label for position, label in content["majority"].items()}
+
+
 def read_idx(name: str, root: Path | None) -> Tensor:
     """Read and verify an IDX file.
 
@@ -66,7 +81,7 @@ def read_idx(name: str, root: Path | None) -> Tensor:
     Raises:
         UsageError: If the file is missing or differs from the published one.
     """
-    folder = Path(__file__).parent / "files" if root is None else root / "MNIST" / "raw"
+    folder = _BUNDLED_DIR if root is None else root / "MNIST" / "raw"
     remedy = "install digitnet again" if root is None else "replace it, or leave out root"
     path = next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
     if path is None:

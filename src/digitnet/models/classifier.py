@@ -1,7 +1,7 @@
 """Extends DigitModule to the base class of networks: loss, optimizer, learning rate schedule and checkpoints."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Literal
 
 import torch
@@ -98,15 +98,20 @@ class DigitClassifier(DigitModule):
         logits: Tensor = self.net(pixels)
         return logits
 
-    def training_step(self, batch: Batch) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
         """Return the loss of a batch, and add the batch to the metrics of the epoch."""
         images, labels = batch
         logits = self(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.hparams["label_smoothing"])
         if self.distillation is not None:
-            loss = self.distillation(loss, logits, images)
+            loss = self.distillation(loss, logits, images, self._batch_id(batch_idx))
         self.epoch_metrics["train"].add(loss, logits, labels)
         return loss
+
+    def _batch_id(self, batch_idx: int) -> Hashable | None:
+        """Return what identifies a batch that occurs in several epochs, if the loader tells."""
+        identify = getattr(self.trainer.train_dataloader, "batch_id", None)
+        return identify(batch_idx) if identify else None
 
     def on_fit_start(self) -> None:
         """Record the data set, also of a run that is complete and trains no further."""

@@ -122,11 +122,7 @@ class DigitModule(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Log the test metrics, with the accuracy by class."""
-        totals = self.epoch_metrics["test"].totals_by_class()
-        correct, images = self.trainer.strategy.reduce(totals, reduce_op="sum").cpu().double()
-        names = self.class_names
-        # A class without test images has no accuracy.
-        by_class = {f"test/acc/{name}": correct[i] / images[i] for i, name in enumerate(names) if images[i]}
+        by_class = {f"test/acc/{name}": value for name, value in self.compute_accuracy_by_class("test").items()}
         self.log_dict(self.compute_metrics("test"))
         self.log_dict(by_class, logger=False)  # charts of one point each would hide the others in TensorBoard
 
@@ -165,3 +161,16 @@ class DigitModule(L.LightningModule):
         loss, correct, images = self.trainer.strategy.reduce(totals, reduce_op="sum").tolist()
         means = torch.tensor([loss, correct], dtype=torch.float64) / images
         return {f"{stage}/loss": means[0], f"{stage}/acc": means[1]}
+
+    def compute_accuracy_by_class(self, stage: str) -> dict[str, Tensor]:
+        """Return the accuracy of an epoch on the images of each class, over all processes.
+
+        Args:
+            stage: "train", "val" or "test".
+
+        Returns:
+            The accuracies by the name of the class, in float64 on the CPU. A class without images has none.
+        """
+        totals = self.epoch_metrics[stage].totals_by_class()
+        correct, images = self.trainer.strategy.reduce(totals, reduce_op="sum").cpu().double()
+        return {name: correct[i] / images[i] for i, name in enumerate(self.class_names) if images[i]}

@@ -18,9 +18,10 @@ from digitnet.checkpoints.recorded_data import DATA_CHOICES, recorded_arguments
 from digitnet.data import ImageDataModule
 from digitnet.data.datamodule import RECIPE_DATA_KEYS
 from digitnet.errors import UsageError, check_argument
-from digitnet.models import DatasetRecord, DigitModule
+from digitnet.models import DatasetRecord, DigitModule, Ensemble
 from digitnet.models.dataset_record import describe_datamodule
 
+_VALIDATION_ARGUMENTS = ("val_size", "test_size", "split_seed")  # they determine which images validate
 _MAX_IMAGES = 10_000  # of an own data module, collected for plots
 
 
@@ -166,6 +167,31 @@ def has_validation_data(data: L.LightningDataModule) -> bool:
     if isinstance(data, ImageDataModule):
         return bool(data.val_size)
     return is_overridden("val_dataloader", data, L.LightningDataModule)
+
+
+def unseen_validation(model: DigitModule, data: L.LightningDataModule) -> str | None:
+    """Tell why the validation images of a data module may have trained a model.
+
+    Args:
+        model: A model or an ensemble.
+        data: The data to score it on, after `prepare_data`.
+
+    Returns:
+        The reason, a part of a sentence; None if the model was not trained on these images.
+    """
+    if not has_validation_data(data):
+        return "there are no validation images, the network was trained on all (data.val_size=0)"
+    record = describe_datamodule(data, model.num_classes)
+    assert record is not None
+    for member in model.members if isinstance(model, Ensemble) else [model]:
+        trained = member.dataset
+        if trained is None or (isinstance(data, ImageDataModule) and "val_size" not in trained.arguments):
+            return "it is not recorded which images the network was not trained on"
+        if (trained.name, trained.classes) != (record.name, record.classes):
+            return f"the network was trained on {trained.name}, and {record.name} may have the same images"
+        if any(trained.arguments.get(name) != record.arguments.get(name) for name in _VALIDATION_ARGUMENTS):
+            return "the network was trained on some of these validation images (another data.val_size or split_seed)"
+    return None
 
 
 def collect_images(data: L.LightningDataModule, split: Literal["val", "test"]) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from lightning.pytorch.strategies.launchers import subprocess_script
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.distributed_c10d import _get_default_store
 
-from digitnet.distributed import current_process, slurm_tasks_without_srun
+from digitnet.distributed import current_process, is_task_in_shell, slurm_tasks_without_srun
 from digitnet.errors import RunError, UsageError
 from digitnet.signals import REPEAT_SECONDS, SIGNALS, ShutdownRequested
 
@@ -86,6 +86,11 @@ def require_matching_processes(trainer: L.Trainer) -> None:
         raise UsageError(
             f"the SLURM job has {tasks} tasks, but one process was started; put srun before the command, or ask for "
             "one task"
+        )
+    elif is_task_in_shell():
+        raise UsageError(
+            "srun has started this process in a shell that srun itself has started, where Lightning ignores SLURM; use "
+            "sbatch, or salloc and then srun"
         )
 
 

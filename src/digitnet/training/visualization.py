@@ -56,7 +56,7 @@ def visualize_run(run: Run, run_dir: Path, val_logits: Tensor | None) -> None:
         if writer and name in ("confusion", "mistakes"):
             writer.add_image(f"val/{name}", picture, trainer.global_step, dataformats="HWC")
     if writer and (filters := first_layer_filters(model)) is not None:
-        writer.add_image("model/first_layer", filters, trainer.global_step)
+        writer.add_image("weights/first_layer", filters, trainer.global_step)
 
 
 def _draw_predictions(images: Tensor, labels: Tensor, logits: Tensor, names: Sequence[str]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _log_curves(writer: SummaryWriter, labels: Tensor, logits: Tensor, names: Se
     """Log the precision-recall curve of each class."""
     probabilities = logits.softmax(dim=1)
     for number, name in enumerate(names):
-        writer.add_pr_curve(f"val_by_class/{name}", labels == number, probabilities[:, number], step)
+        writer.add_pr_curve(f"val_precision_recall/{name}", labels == number, probabilities[:, number], step)
 
 
 def _log_embedding(writer: SummaryWriter, model: DigitModule, images: Tensor, labels: Tensor, logits: Tensor) -> None:

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
@@ -92,3 +94,17 @@ def test_the_signal_mask_is_restored(paths: list[Path]) -> None:
     next(detections)
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
     detections.close()  # type: ignore[attr-defined]
+
+
+def test_a_program_without_a_main_guard_is_not_run_again_by_the_processes(paths: list[Path], tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from digitnet.inference.photos import parallel\n"
+        "os.sched_getaffinity = lambda _: {0, 1}\n"
+        "print('started')\n"
+        "print(len(list(parallel.detect_files([Path(path) for path in sys.argv[1:]]))))\n"
+    )
+    done = subprocess.run([sys.executable, program, *paths], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (f"started\n{len(paths)}\n", "")

@@ -36,19 +36,30 @@ def test_the_curves_have_the_values_of_metrics_csv(events: EventAccumulator, sha
 
 
 def test_no_scalars_are_logged_besides_the_curves_and_the_final_metrics(events: EventAccumulator) -> None:
+    """TensorBoard sorts charts by name: Lightning's chart of the epoch's number would be the first."""
     final = {f"whole_run/{split}_{metric}" for split in ("val", "test") for metric in ("acc", "loss")}
-    curves = {
-        "train/loss",
-        "train/acc",
-        "val/loss",
-        "val/acc",
-        "train/lr",
-        "train/images_per_second",
-        "epoch",
-        "test/acc",
-        "test/loss",
-    }
-    assert set(events.Tags()["scalars"]) == final | curves
+    curves = {"train/loss", "train/acc", "val/loss", "val/acc", "train/lr", "train/throughput"}
+    by_class = {f"val_acc_by_class/{digit}" for digit in range(10)}
+    tags = sorted(events.Tags()["scalars"])
+    assert set(tags) == final | curves | by_class
+    assert tags[:2] == ["train/acc", "train/loss"]
+
+
+def test_lightnings_own_logger_has_a_chart_of_the_epoch(run: Run, tmp_path: Path) -> None:
+    """The twin of the test above, without our logger."""
+    logger = "trainer.logger._target_=lightning.pytorch.loggers.TensorBoardLogger"
+    assert run(train, *FAST, logger, "test=false", "hydra.run.dir=out").status == 0
+    assert "epoch" in EventAccumulator(str(tmp_path / "out")).Reload().Tags()["scalars"]
+
+
+def test_the_accuracy_by_class_of_an_epoch_adds_up_to_its_accuracy(events: EventAccumulator) -> None:
+    _, labels = MNISTDataModule(seed=1).split("val")
+    counts = labels[:2000].bincount().tolist()
+    points = [events.Scalars(f"val_acc_by_class/{digit}") for digit in range(10)]
+    accuracy = events.Scalars("val/acc")
+    assert [point.step for point in points[0]] == [point.step for point in accuracy]
+    correct = sum(count * each[-1].value for count, each in zip(counts, points, strict=True))
+    assert correct / sum(counts) == pytest.approx(accuracy[-1].value)
 
 
 def test_the_learning_rate_is_logged_at_every_step(events: EventAccumulator) -> None:
@@ -61,7 +72,11 @@ def test_training_and_validation_share_a_chart(events: EventAccumulator) -> None
     (content,) = events.Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(content.tensor_proto.string_val[0])
     charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
-    assert charts == {"loss": ["^train/loss$", "^val/loss$"], "accuracy": ["^train/acc$", "^val/acc$"]}
+    assert charts == {
+        "loss": ["^train/loss$", "^val/loss$"],
+        "accuracy": ["^train/acc$", "^val/acc$"],
+        "accuracy by class": ["^val_acc_by_class/"],
+    }
 
 
 def test_the_hparams_tab_has_one_record_with_the_final_metrics(
@@ -82,7 +97,7 @@ def test_the_hparams_tab_has_one_record_with_the_final_metrics(
 
 def test_the_graph_and_the_images_are_logged(events: EventAccumulator) -> None:
     assert events.Tags()["graph"]
-    assert set(events.Tags()["images"]) == {"train/images", "model/first_layer", "val/confusion", "val/mistakes"}
+    assert set(events.Tags()["images"]) == {"train/samples", "weights/first_layer", "val/confusion", "val/mistakes"}
     assert all(events.Images(tag)[0].width > 200 for tag in events.Tags()["images"])
 
 
@@ -97,7 +112,7 @@ def test_the_text_tab_has_the_command_the_config_and_the_layers(events: EventAcc
 
 
 def test_the_precision_recall_curve_of_each_digit_is_logged(events: EventAccumulator) -> None:
-    curves = [events.Tensors(f"val_by_class/{digit}") for digit in range(10)]
+    curves = [events.Tensors(f"val_precision_recall/{digit}") for digit in range(10)]
     assert all(len(points) == 1 for points in curves)
     true_positives = [make_ndarray(points[0].tensor_proto)[0] for points in curves]
     assert sum(int(counts[0]) for counts in true_positives) == 2000, "At threshold 0 every image counts as positive."
@@ -121,7 +136,7 @@ def test_histograms_are_logged_only_if_they_are_asked_for(run: Run, events: Even
     accumulator = EventAccumulator(str(tmp_path / "out")).Reload()
     names = {
         f"{kind}/net.{layer}.{part}"
-        for kind in ("weights", "gradients")
+        for kind in ("weights", "weights_grad")
         for layer in (1, 3, 5)
         for part in ("weight", "bias")
     }

@@ -156,7 +156,9 @@ def _curves(drawn: list[GroupSummary]) -> str:
         "train/loss": "Training loss",
     }
     figures = "".join(_figure(charts.draw_curves(groups, name, title), title) for name, title in titles.items())
-    return f'{_legend(drawn)}<div class="charts titled">{figures}</div>' if figures else ""
+    several = any(len(group.runs) > 1 for group in groups)
+    band = '<p class="sub">Line: mean over the seeds. Band: from the lowest to the highest.</p>' if several else ""
+    return f'{_legend(drawn)}{band}<div class="charts titled">{figures}</div>' if figures else ""
 
 
 def _legend(drawn: list[GroupSummary]) -> str:

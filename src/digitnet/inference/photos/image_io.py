@@ -21,6 +21,8 @@ MAX_PIXELS = 64 * 2**20
 MEMORY_HEAVY_FORMATS = ("WEBP", "AVIF")  # their decoders hold a picture four times
 MAX_HEAVY_PIXELS = 50 * 2**20
 
+UPRIGHT = 1  # the EXIF orientation of a picture that need not be rotated
+
 TOO_MANY_PIXELS = "has too many pixels; scale it down to 50 megapixels"
 
 Picture = NDArray[np.float32]  # [height, width, 3], RGB colours from 0 to 1
@@ -132,30 +134,35 @@ def _to_rgb(image: Image.Image) -> Picture:
         values = _downscale(image, "F")
         return np.repeat(values / _white_level(values, image.mode), 3, axis=2).clip(0, 1)
     if image.has_transparency_data:
-        return _composite_alpha(_downscale(image, "RGBA") / np.float32(255))
-    return _downscale(image, "RGB") / np.float32(255)
+        return _composite_alpha(np.divide(_downscale(image, "RGBA"), 255, dtype=np.float32))
+    return np.divide(_downscale(image, "RGB"), 255, dtype=np.float32)
 
 
-def _downscale(image: Image.Image, mode: str) -> NDArray[np.float32]:
-    """Return the upright image `[height, width, channels]` in a mode, at most `MAX_SIDE` pixels wide and high."""
+def _downscale(image: Image.Image, mode: str) -> NDArray[Any]:
+    """Return the upright image `[height, width, channels]` in a mode, at most `MAX_SIDE` pixels wide and high.
+
+    Its numbers are those of Pillow: uint8, or float32 in mode F.
+    """
     orientation = _orientation(image)
     if image.mode != mode:  # convert would copy the image even so
         image = image.convert(mode)
     scale = min(1, MAX_SIDE / max(image.size))
     width, height = (max(1, round(scale * side)) for side in image.size)
     image = image.resize((width, height), Image.Resampling.BOX, reducing_gap=2)
-    image.info.clear()  # exif_transpose would write the EXIF anew, and fail if it is broken
-    image.getexif()[ExifTags.Base.Orientation] = orientation
-    return np.atleast_3d(np.asarray(ImageOps.exif_transpose(image), dtype=np.float32))
+    if orientation != UPRIGHT:
+        image.info.clear()  # exif_transpose would write the EXIF anew, and fail if it is broken
+        image.getexif()[ExifTags.Base.Orientation] = orientation
+        image = ImageOps.exif_transpose(image)
+    return np.atleast_3d(np.asarray(image))
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 is upright."""
+    """Return the EXIF orientation, 1 to 8."""
     try:
         exif = pillow_guards.bounded_exif(image.info, image.getexif)
-        return int(exif.get(ExifTags.Base.Orientation, 1))
+        return int(exif.get(ExifTags.Base.Orientation, UPRIGHT))
     except Exception:  # the EXIF is broken, but the picture may be intact
-        return 1
+        return UPRIGHT
 
 
 def _white_level(values: NDArray[np.float32], mode: str) -> np.float32:

@@ -9,7 +9,8 @@ from PIL import Image
 from scipy import ndimage
 from skimage.morphology import skeletonize
 
-from digitnet.inference.photos.ink import Gray, Mask
+from digitnet.inference.photos.filters import Mask, dilate
+from digitnet.inference.photos.ink import Gray
 from digitnet.inference.photos.thresholds import THRESHOLDS
 
 DIGIT_SIDE, IMAGE_SIDE = 20, 28  # pixels, of the longer side of an MNIST digit and of its image
@@ -27,7 +28,7 @@ def to_mnist(ink: Gray, mask: Mask, is_flat: bool) -> NDArray[np.uint8]:
         The image `[28, 28]`, bright on black.
     """
     ink, mask = np.pad(ink, 1), np.pad(mask, 1)
-    near = ndimage.binary_dilation(mask, np.ones((3, 3), bool))
+    near = dilate(mask, 3)
     quantile = THRESHOLDS.flat_ink_quantile if is_flat else THRESHOLDS.photo_ink_quantile
     soft = np.where(near, ink / np.quantile(ink[mask], quantile), 0).clip(0, 1)
     small = _resize_to_20px(soft)

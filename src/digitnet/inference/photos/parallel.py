@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import resource_tracker
 from pathlib import Path
+from types import ModuleType
 
 from digitnet import signals
 from digitnet.errors import RunError, UsageError
@@ -65,7 +67,7 @@ def _detect_file(path: Path) -> Detection:
 
 def _submit(executor: ProcessPoolExecutor, path: Path) -> "Future[Detection]":
     """Submit a file, which may start a process: with SIGINT blocked, so that only this process answers Ctrl-C."""
-    with signals.defer_signals(), _sigint_blocked():
+    with signals.defer_signals(), _sigint_blocked(), _main_module_hidden():
         return executor.submit(_detect_file, path)
 
 
@@ -77,6 +79,20 @@ def _sigint_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+@contextmanager
+def _main_module_hidden() -> Iterator[None]:
+    """Hide the main program from the processes that are started inside the block.
+
+    They would import it again, and all that it imports: with torch, this takes longer than hundreds of pictures.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _terminate_workers(executor: ProcessPoolExecutor) -> None:

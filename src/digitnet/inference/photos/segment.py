@@ -7,12 +7,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from digitnet.inference.photos.filters import Mask, dilate
 from digitnet.inference.photos.image_io import Picture
-from digitnet.inference.photos.ink import Gray, Mask, find_ink, find_strokes
+from digitnet.inference.photos.ink import Gray, find_ink, find_strokes
 from digitnet.inference.photos.normalize import to_mnist
 from digitnet.inference.photos.thresholds import THRESHOLDS
 
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in Pillow
+
+ENCLOSURE_GAP = 3  # pixels of the square that joins the parts of a ring or a box
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels; right and bottom are exclusive
 Labels = NDArray[np.signedinteger]  # [height, width]; 0 is background
@@ -74,7 +77,7 @@ def detect_digits(picture: Picture) -> list[DetectedDigit]:
     Returns:
         The digits in reading order: left to right, top to bottom. Empty if there are none.
     """
-    gray = np.einsum("hwc,c->hw", picture, LUMINANCE)  # a matrix product would start threads for so little work
+    gray = picture @ LUMINANCE
     scale = round(max(gray.shape) / THRESHOLDS.coarse_side)
     if scale > 1:
         digits = _detect_at_scale(np.asarray(Image.fromarray(gray).reduce(scale)), scale)
@@ -86,9 +89,8 @@ def detect_digits(picture: Picture) -> list[DetectedDigit]:
 def _detect_at_scale(gray: Gray, scale: int = 1) -> list[DetectedDigit]:
     """Detect the digits in a gray picture that was reduced by `scale`; the boxes refer to the unreduced picture."""
     ink, is_flat = find_ink(gray)
-    strokes = _drop_enclosures(find_strokes(ink))
     gap_radius = max(gray.shape) // THRESHOLDS.pen_gap_divisor
-    labels = _label(strokes, 2 * gap_radius + 1)
+    labels = _label_strokes(find_strokes(ink), 2 * gap_radius + 1)
     digits = []
     for digit in _in_reading_order(_group_components(_filter_components(labels, is_flat))):
         window = tuple(
@@ -102,7 +104,7 @@ def _detect_at_scale(gray: Gray, scale: int = 1) -> list[DetectedDigit]:
 
 def _label(strokes: Mask, size: int) -> Labels:
     """Label the strokes; those that touch after a dilation with a square of `size` pixels share a label."""
-    labels, _ = ndimage.label(ndimage.maximum_filter(strokes, size), np.ones((3, 3)))
+    labels, _ = ndimage.label(dilate(strokes, size), np.ones((3, 3)))
     labels *= strokes
     return labels
 
@@ -115,12 +117,14 @@ def _connected_components(labels: Labels) -> list[_Component]:
     return [each for each in components if each.area > THRESHOLDS.min_component_area * max(areas[1:])]
 
 
-def _drop_enclosures(strokes: Mask) -> Mask:
-    """Remove rings and boxes that are drawn around a digit."""
-    labels = _label(strokes, 3)
+def _label_strokes(strokes: Mask, size: int) -> Labels:
+    """Label the strokes like `_label`, without rings and boxes that are drawn around a digit."""
+    labels = _label(strokes, ENCLOSURE_GAP)
     components = _connected_components(labels)
     enclosures = [each.labels[0] for each in components if any(_encloses(each, other) for other in components)]
-    return strokes & ~np.isin(labels, enclosures) if enclosures else strokes
+    if enclosures:
+        strokes = strokes & ~np.isin(labels, enclosures)
+    return _label(strokes, size) if enclosures or size != ENCLOSURE_GAP else labels
 
 
 def _filter_components(labels: Labels, is_flat: bool) -> list[_Component]:

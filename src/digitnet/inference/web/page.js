@@ -2,7 +2,7 @@
 // (bytes of a photo) and `server.read` (a data URL in, HTML out).
 
 const find = selector => element.querySelector(selector);
-const canvas = find('canvas'), fileInput = find('input'), answer = find('.answer');
+const canvas = find('canvas'), fileInput = find('input'), answer = find('.answer'), paper = find('.paper').classList;
 const pen = canvas.getContext('2d', {alpha: false, willReadFrequently: true});
 Object.assign(pen, {lineWidth: 15, lineCap: 'round', lineJoin: 'round', fillStyle: '#fff'});
 let drawing = false, photo = null, timer = 0, busy = false, next = null, history = [];
@@ -22,6 +22,8 @@ const show = html => {
     part.setAttribute('style', after[index].getAttribute('style'));
     part.querySelector('span').textContent = after[index].querySelector('span').textContent;
   });
+  const spoken = [...answer.querySelectorAll('section')].map(part => `${part.querySelector('h2').textContent}.`).join(' ');
+  if (find('.spoken').textContent != spoken) find('.spoken').textContent = spoken;  // not the bars: they are many
 };
 
 // Send one picture at a time; of those that wait, only the last one counts.
@@ -38,8 +40,11 @@ const send = async picture => {
   busy = false;
 };
 const sendCanvas = () => { timer = clearTimeout(timer); send(canvas.toDataURL()); };
-const clear = () => { photo = null; pen.fillRect(0, 0, canvas.width, canvas.height); };
-const remember = () => { history = [...history.slice(-30), pen.getImageData(0, 0, canvas.width, canvas.height)]; };
+const clear = () => { photo = null; pen.fillRect(0, 0, canvas.width, canvas.height); paper.add('blank'); };
+const remember = () => {
+  const image = pen.getImageData(0, 0, canvas.width, canvas.height);
+  history = [...history.slice(-30), {image, blank: paper.contains('blank')}];
+};
 
 const stroke = event => {
   const bounds = canvas.getBoundingClientRect(), scale = canvas.width / bounds.width;
@@ -53,6 +58,7 @@ const load = file => {
   if (!file) return;
   if (file.size > props.limit) return showError(`The picture is larger than ${props.limit / 1e6} MB; scale it down`);
   clear();
+  paper.remove('blank');
   history = [];
   photo = file;
   const reader = new FileReader();
@@ -69,6 +75,7 @@ canvas.onpointerdown = event => {
   if (!event.isPrimary || event.button) return;
   if (photo) clear();
   remember();
+  paper.remove('blank');
   canvas.setPointerCapture(event.pointerId);
   drawing = true;
   pen.beginPath();
@@ -82,7 +89,9 @@ canvas.onpointerup = canvas.onpointercancel = event => {
 };
 const undo = () => {
   if (!history.length) return;
-  pen.putImageData(history.pop(), 0, 0);
+  const {image, blank} = history.pop();
+  pen.putImageData(image, 0, 0);
+  paper.toggle('blank', blank);
   sendCanvas();
 };
 find('.undo').onclick = undo;

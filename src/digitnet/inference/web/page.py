@@ -58,7 +58,7 @@ def render_html(results: Mapping[str, ReadResult]) -> str:
     caption = "<figcaption>The bars are those of the framed digit.</figcaption>" * (len(images) > 1)
     sections = [_render_model(name, result, largest) for name, result in results.items()]
     return (
-        f"<h3>What the networks see</h3><figure>{''.join(images)}{caption}</figure>"
+        f'<p class="label">What the networks see</p><figure>{"".join(images)}{caption}</figure>'
         f'<div class="models">{"".join(sections)}</div>'
     )
 

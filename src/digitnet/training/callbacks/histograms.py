@@ -19,4 +19,4 @@ class Histograms(L.Callback):
         for name, parameter in pl_module.named_parameters():
             writer.add_histogram(f"weights/{name}", parameter, trainer.global_step)
             if parameter.grad is not None:
-                writer.add_histogram(f"gradients/{name}", parameter.grad, trainer.global_step)
+                writer.add_histogram(f"weights_grad/{name}", parameter.grad, trainer.global_step)

@@ -12,19 +12,25 @@ from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from torch.utils.tensorboard.writer import SummaryWriter
 from torchvision.utils import make_grid
 
+from digitnet.models import DigitModule
+
 _IMAGES_SHOWN = 64
 _FIRST_COLUMNS = ("lr", "batch_size", "model", "optimizer", "max_epochs")  # of the HPARAMS tab
-# Charts of the custom scalars tab: training and validation in one chart.
+_BY_CLASS = "val_acc_by_class"
+# Charts of the custom scalars tab, which have several curves each.
 _SCALAR_LAYOUT = {
     "training and validation": {
         title: ["Multiline", [f"^train/{metric}$", f"^val/{metric}$"]]
         for title, metric in {"loss": "loss", "accuracy": "acc"}.items()
-    }
+    },
+    "validation accuracy by class": {"accuracy by class": ["Multiline", [f"^{_BY_CLASS}/"]]},
 }
 
 
 class TensorBoardReport(L.Callback):
-    """Logs the settings, the graph, a batch of training images, and the learning rate and throughput of training.
+    """Logs the settings, the graph, a batch of training images, and the curves that Lightning does not log.
+
+    These are the learning rate at each logged step and, for each epoch, the throughput and the accuracy by class.
 
     Args:
         hparams: The settings of the run, for `hparams.yaml`.
@@ -56,7 +62,7 @@ class TensorBoardReport(L.Callback):
             writer.add_text(name, text)
         images, _ = next(iter(trainer.train_dataloader))  # type: ignore[arg-type]
         pixels = images[:_IMAGES_SHOWN].float() / (255 if images.dtype == torch.uint8 else 1)
-        writer.add_image("train/images", make_grid(pixels.reshape(-1, 1, 28, 28)))
+        writer.add_image("train/samples", make_grid(pixels.reshape(-1, 1, 28, 28)))
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the measurement of the throughput."""
@@ -71,11 +77,21 @@ class TensorBoardReport(L.Callback):
         if trainer.global_step % every == 0 and (writer := summary_writer(trainer)):
             writer.add_scalar("train/lr", trainer.optimizers[0].param_groups[0]["lr"], trainer.global_step)
 
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the accuracy on the validation images of each class."""
+        if trainer.sanity_checking or not any(isinstance(each, TensorBoardLogger) for each in trainer.loggers):
+            return
+        assert isinstance(pl_module, DigitModule)
+        accuracies = pl_module.compute_accuracy_by_class("val")  # in all processes, whose counts are added
+        if writer := summary_writer(trainer):
+            for name, accuracy in accuracies.items():
+                writer.add_scalar(f"{_BY_CLASS}/{name}", accuracy, trainer.global_step)
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the throughput, validation included."""
+        """Log the throughput in images per second, validation included."""
         if writer := summary_writer(trainer):
             per_second = self._images * trainer.world_size / (time.perf_counter() - self._started)
-            writer.add_scalar("train/images_per_second", per_second, trainer.global_step)
+            writer.add_scalar("train/throughput", per_second, trainer.global_step)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Write all events to disk, so that a run that is killed and resumed has every point up to its checkpoint."""

@@ -3,6 +3,7 @@
 import io
 import os
 import shlex
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -41,8 +42,10 @@ def summarize(study: optuna.Study, settings: SweepSettings, base: DictConfig) ->
     folder = os.path.relpath(settings.study_dir)
     if trials and trials[0].state == TrialState.COMPLETE:
         _write_preset(trials[0], settings, base)
-        _write_plot(trials, settings, importances)
+        _write_plot(trials, settings.study_dir, importances)
         print(f"picture: {folder}/study.png\ntrain the best again: {_train_command(trials[0], settings)}")
+    else:
+        print("no trial is complete yet, so there is no best one")
     print(f"view the trials with: tensorboard --logdir {shlex.quote(folder)}")
     journal = shlex.quote(os.path.relpath(journal_path(settings.study_dir)))
     print(f"or, after pip install optuna-dashboard: optuna-dashboard {journal}")
@@ -118,10 +121,13 @@ def _write_preset(best: FrozenTrial, settings: SweepSettings, base: DictConfig) 
     atomic_write(settings.study_dir / "experiment" / "best.yaml", text.encode())
 
 
-def _write_plot(trials: list[FrozenTrial], settings: SweepSettings, importances: dict[str, float]) -> None:
+def _write_plot(trials: list[FrozenTrial], study_dir: Path, importances: dict[str, float]) -> None:
     from digitnet.plots import plot_study  # imports matplotlib
 
-    values = {trial.number: trial.value for trial in trials if trial.value is not None}
+    complete, pruned = (
+        {trial.number: trial.value for trial in trials if trial.state == state and trial.value is not None}
+        for state in (TrialState.COMPLETE, TrialState.PRUNED)
+    )
     picture = io.BytesIO()
-    plot_study(values, importances).savefig(picture, format="png")
-    atomic_write(settings.study_dir / "study.png", picture.getvalue())
+    plot_study(complete, pruned, importances).savefig(picture, format="png")
+    atomic_write(study_dir / "study.png", picture.getvalue())

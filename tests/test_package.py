@@ -186,4 +186,4 @@ def test_the_help_of_train_names_all_groups_and_only_options_that_exist() -> Non
     groups = {group: options.split(", ") for group, options in re.findall(r"(\w+): ((?:\w+, )*[\w.]+)", text)}
     assert groups.keys() == {path.parent.name for path in configs.glob("*/*.yaml")}
     named = [configs / group / f"{option}.yaml" for group, options in groups.items() for option in options]
-    assert [path for path in named if path.stem != ".." and not path.is_file()] == []
+    assert [path for path in named if path.stem != "..." and not path.is_file()] == []

@@ -23,13 +23,13 @@ def build_parser() -> argparse_app.CliParser:
         prog="digitnet-export",
         examples={
             "--model RUN_DIR -o digits.onnx": "a run, for ONNX Runtime",
-            "--model latest -o digits.safetensors": "the run that was started last",
+            "--model latest -o digits.safetensors": "the run started last",
             "--model cnn -o cnn.onnx": "the bundled CNN",
         },
-        description="Export a trained model as one file with a card beside it: FILE.onnx and FILE.onnx.json, or "
-        "FILE.safetensors and FILE.json. Before the file is written, it is run on the test images of the data that the "
-        "model was trained on and must predict the same classes as PyTorch, with probabilities within 1e-5. Existing "
-        "files are not overwritten.",
+        description="Export a trained model as one file with a card beside it.",
+        details="They are FILE.onnx and FILE.onnx.json, or FILE.safetensors and FILE.json. Before the file is written, "
+        "it is run on the test images of the data that the model was trained on and must predict the same classes as "
+        "PyTorch, with probabilities within 1e-5. Existing files are not overwritten.",
     )
     parser.add_argument(
         "--model",
@@ -37,7 +37,7 @@ def build_parser() -> argparse_app.CliParser:
         type=argparse_app.model_reference,
         required=True,
         help="cnn or mlp (bundled), a run folder (its best checkpoint), a checkpoint, an exported .safetensors file, "
-        "or latest for the run that was started last",
+        "or latest for the run started last",
     )
     parser.add_argument("--format", choices=FORMATS, help="file format (default: from the suffix of FILE)")
     parser.add_argument(

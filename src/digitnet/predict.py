@@ -21,9 +21,9 @@ def build_parser() -> argparse_app.CliParser:
         prog="digitnet-predict",
         description="Read the digits in pictures: photos, scans and drawings.",
         examples={
-            "photo.jpg": "print the digits in a picture",
-            "scans/ --csv": "those of all pictures in a folder, as CSV",
-            "photo.jpg --contact-sheet seen.png": "also draw what the network sees",
+            "photo.jpg": "the digits in a picture",
+            "scans/ --csv": "a folder, as CSV",
+            "photo.jpg --contact-sheet seen.png": "what it sees",
         },
     )
     parser.add_argument(
@@ -35,7 +35,7 @@ def build_parser() -> argparse_app.CliParser:
         type=argparse_app.model_reference,
         default="bundled:cnn",
         help="cnn or mlp (bundled), a run folder, a checkpoint, an exported .safetensors file, or latest for the run "
-        "that was started last (default: cnn)",
+        "started last (default: cnn)",
     )
     output_format = parser.add_mutually_exclusive_group()
     output_format.add_argument("--json", action="store_true", help="print a JSON list with an object for each file")
@@ -44,13 +44,13 @@ def build_parser() -> argparse_app.CliParser:
         "--contact-sheet",
         type=Path,
         metavar="OUT.png",
-        help="save an image of the pictures, the network's inputs and the probabilities",
+        help="draw the pictures, the inputs and the probabilities",
     )
     parser.add_argument(
         "--test-samples",
         type=int,
         metavar="N",
-        help="predict N random test images of the data that the model was trained on instead of files",
+        help="predict N random test images instead of files",
     )
     argparse_app.add_import_option(parser)
     return parser

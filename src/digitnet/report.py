@@ -23,11 +23,11 @@ def build_parser() -> argparse_app.CliParser:
     """Return the parser of the command line."""
     parser = argparse_app.CliParser(
         prog="digitnet-report",
-        description="Compare finished runs. Runs that differ only by their seed are one group; each group is compared "
-        "with the baseline. Without an output option the table is only printed.",
+        description="Compare finished runs. Runs that differ only by their seed are one group.",
+        details="Each group is compared with the baseline. Without an output option the table is only printed.",
         examples={
-            "logs/sweeps/SWEEP -o report.html": "the runs of a sweep as one page",
-            "logs/cnn logs/mlp --baseline MLP": "two groups of runs, with the differences",
+            "logs/sweeps/SWEEP -o report.html": "a sweep as one page",
+            "logs/cnn logs/mlp --baseline MLP": "two groups of runs",
             "RUN_DIR --markdown table.md": "a table to paste",
         },
     )
@@ -36,7 +36,7 @@ def build_parser() -> argparse_app.CliParser:
         nargs="+",
         type=Path,
         metavar="RUN_OR_SWEEP",
-        help="the folder of a run, or a folder that holds run folders, such as a sweep or a study",
+        help="a run folder, or a folder that holds some: a sweep, a study",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.html", help="write one HTML file, to open offline")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures at full precision")
@@ -45,11 +45,9 @@ def build_parser() -> argparse_app.CliParser:
     parser.add_argument(
         "--baseline",
         metavar="NAME",
-        help="group to compare the others with, or a part of its name (default: the first)",
+        help="group to compare with, or a part of its name",
     )
-    parser.add_argument(
-        "--test", action="store_true", help="score runs on the test images that were not scored on them yet"
-    )
+    parser.add_argument("--test", action="store_true", help="score runs on the test images where that is missing")
     parser.add_argument("--force", action="store_true", help="replace output files that exist")
     return parser
 

@@ -25,29 +25,36 @@ RENAMED_OPTIONS = {"--run": "--model", "--sheet": "--contact-sheet", "--test-dig
 class CliParser(argparse.ArgumentParser):
     """A parser that raises UsageError for wrong options, where argparse would print its usage and exit.
 
-    Its help starts with examples. It has the options `--help`, `--help-all` (the same) and `--version`.
+    Its help starts with examples, and fits a terminal of 24 lines of 80 characters; `--help-all` adds the usage and the
+    details. It has the option `--version` as well.
 
     Args:
         examples: Command lines, without the program, and what they do.
+        details: Text that only `--help-all` shows.
         **kwargs: Arguments of `argparse.ArgumentParser`.
     """
 
-    def __init__(self, examples: Mapping[str, str] | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs, add_help=False)
+    def __init__(self, examples: Mapping[str, str] | None = None, details: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs, add_help=False, formatter_class=_HelpFormatter)
+        self.details = details
         self.examples = {f"{self.prog} {arguments}".rstrip(): text for arguments, text in (examples or {}).items()}
-        self.add_argument("-h", "--help", "--help-all", action="help", help="show this help")
+        self.add_argument("-h", "--help", action="help", help="show this help; --help-all shows the usage as well")
+        self.add_argument("--help-all", action="help", help=argparse.SUPPRESS)
         self.add_argument("--version", action="version", version=version_line(), help="show the version")
 
     def format_help(self) -> str:
         """Return the description and the examples, followed by argparse's list of options."""
         width = max(map(len, self.examples), default=0)
         examples = [f"  {line:<{width}}  {text}" for line, text in self.examples.items()]
-        description, self.description = self.description, None
+        shows_all = "--help-all" in sys.argv
+        description, usage = self.description, self.usage
+        self.description, self.usage = None, usage if shows_all else argparse.SUPPRESS
         try:
             options = super().format_help()
         finally:
-            self.description = description
-        return "\n".join([textwrap.fill(description or "", 80), "", *examples, "", options])
+            self.description, self.usage = description, usage
+        text = f"{description or ''} {self.details if shows_all else ''}"
+        return "\n".join([textwrap.fill(text, 79), "", *examples, "", options.lstrip()])
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError with argparse's message, or with the present name of an option that was renamed."""
@@ -61,6 +68,13 @@ class CliParser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see --help")
 
 
+class _HelpFormatter(argparse.HelpFormatter):
+    """argparse's formatter, with less space between the names of the options and their descriptions."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26, width=79)
+
+
 def add_import_option(parser: CliParser) -> None:
     """Add the option `--import MODULE`, which makes the networks of a module known; `run_command` imports it."""
     parser.add_argument(
@@ -69,7 +83,7 @@ def add_import_option(parser: CliParser) -> None:
         metavar="MODULE",
         action="append",
         default=[],
-        help="module with a network of your own, in the current folder or installed; may be repeated",
+        help="module with a network of your own; may be repeated",
     )
 
 

@@ -2,24 +2,18 @@
 
 python docs/pictures.py                             trains model=cnn and model=mlp (minutes), then draws every picture
 python docs/pictures.py --runs logs/CNN logs/MLP    draws the training curves of these run folders instead
-python docs/pictures.py --report FOLDER...          only photographs the report of these runs; needs chromium
-python docs/pictures.py --screenshots               also photographs TensorBoard and the demo page; needs chromium
 
-Every figure in a picture comes from a run folder, from benchmarks/results or from a model of the package.
+Every figure in a picture comes from a run folder, from benchmarks/results or from a model of the package. The pages
+that a browser shows are photographed by docs/screenshots.py.
 """
 
 import argparse
 import csv
 import json
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
@@ -246,86 +240,13 @@ def draw_room(left: float, top: float, width: float, height: float, color: str, 
     ]
 
 
-@contextmanager
-def serving(command: list[str], address: str, folder: str | Path = ROOT) -> Iterator[None]:
-    """Run a server in a folder until the block ends; the block starts when the address answers."""
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        try:
-            for _ in range(120):
-                try:
-                    urllib.request.urlopen(address, timeout=2).close()
-                    break
-                except OSError:
-                    time.sleep(0.5)
-            yield
-        finally:
-            server.terminate()
-
-
-def take_screenshots(runs: dict[str, Path], chromium: str) -> None:
-    """Photograph the Custom Scalars tab of TensorBoard, and the demo page with a digit drawn on it."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
-        for name, run_dir in runs.items():
-            shutil.copytree(run_dir, Path(folder, "logs", name))
-        browser = playwright.chromium.launch(executable_path=chromium)
-        command = [sys.executable, "-m", "tensorboard.main", "--logdir", "logs", "--port", "6107"]
-        with serving(command, "http://127.0.0.1:6107", folder):
-            page = browser.new_page(viewport={"width": 1100, "height": 480})
-            page.goto("http://127.0.0.1:6107/#custom_scalars")
-            page.get_by_text("training and validation").wait_for(timeout=60_000)
-            page.wait_for_timeout(3000)
-            page.screenshot(path=IMAGES / "tensorboard.png")
-        with serving([sys.executable, "-m", "digitnet.demo", "--port", "6108"], "http://127.0.0.1:6108"):
-            page = browser.new_page(viewport={"width": 1100, "height": 480})
-            page.goto("http://127.0.0.1:6108")
-            box = page.locator("canvas").bounding_box()
-            assert box is not None
-            upper, lower = np.radians(np.linspace(-160, 80, 16)), np.radians(np.linspace(-80, 160, 16))
-            stroke = [(0.45 + 0.11 * np.cos(a), 0.33 + 0.16 * np.sin(a)) for a in upper]
-            stroke += [(0.45 + 0.13 * np.cos(a), 0.67 + 0.18 * np.sin(a)) for a in lower]
-            for number, (x, y) in enumerate(stroke):
-                page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
-                if number == 0:
-                    page.mouse.down()
-            page.mouse.up()
-            page.locator("output").first.wait_for(timeout=60_000)
-            page.wait_for_timeout(1000)
-            page.screenshot(path=IMAGES / "demo.png", clip={"x": 0, "y": 0, "width": 1100, "height": 440})
-        browser.close()
-
-
-def photograph_report(run_dirs: Iterable[Path], chromium: str) -> None:
-    """Photograph the first sections of a report."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
-        page_file = Path(folder, "report.html")
-        command = [sys.executable, "-m", "digitnet.report", *map(str, run_dirs), "-o", str(page_file)]
-        subprocess.run(command, check=True)
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1100, "height": 860})
-        page.goto(page_file.as_uri())
-        page.screenshot(path=IMAGES / "report.png")
-        browser.close()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument(
         "--runs", nargs=2, type=Path, metavar=("CNN", "MLP"), help="run folders of model=cnn and model=mlp"
     )
-    parser.add_argument("--screenshots", action="store_true", help="also photograph TensorBoard and the demo page")
-    parser.add_argument("--chromium", default="/usr/bin/chromium", help="the browser of --screenshots")
-    parser.add_argument(
-        "--report", nargs="+", type=Path, metavar="FOLDER", help="only photograph the report of these runs"
-    )
     options = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
-    if options.report:
-        photograph_report(options.report, options.chromium)
-        return
     with tempfile.TemporaryDirectory() as folder, mpl.rc_context(STYLE):
         runs = dict(zip(("CNN", "MLP"), options.runs or (Path(folder, "cnn"), Path(folder, "mlp")), strict=True))
         for name, run_dir in {} if options.runs else runs.items():
@@ -341,8 +262,6 @@ def main() -> None:
         for name, figure in pictures.items():
             figure.savefig(IMAGES / f"{name}.png", dpi=150, metadata={"Software": None})
         (IMAGES / "architecture.svg").write_text(draw_architecture())
-        if options.screenshots:
-            take_screenshots(runs, options.chromium)
 
 
 if __name__ == "__main__":

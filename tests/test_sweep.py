@@ -22,8 +22,7 @@ from tests.faults.child import Barrier, FaultInjection, ForkServer, ReturnValue,
 from tests.training.launchers import slurm_variables
 
 SEARCH = "optimizer.lr=tag(log,interval(1e-4,1e-1))"
-QUICK = (*FAST, "plots=false")
-THREE = ("trials=3", "pruner=none", *QUICK, SEARCH)
+THREE = ("trials=3", "pruner=none", *FAST, SEARCH)
 STEP = "digitnet.models.classifier:DigitClassifier.training_step"
 RUN_TRIAL = "digitnet.training.sweep.trial:_run_trial"
 
@@ -158,7 +157,7 @@ def test_optuna_alone_cannot_continue_a_journal_with_a_line_that_was_cut_off(ref
 
 
 def test_a_pruned_trial_stops_before_its_last_epoch(fork_server: ForkServer, tmp_path: Path) -> None:
-    words = ("trials=6", *QUICK, "trainer.max_epochs=3", "optimizer.lr=tag(log,interval(1e-6,1e-2))")
+    words = ("trials=6", *FAST, "trainer.max_epochs=3", "optimizer.lr=tag(log,interval(1e-6,1e-2))")
     done = fork_server.run("sweep", "study=study", *words, folder=tmp_path)
     assert done.status == 0, done.err
     trials = trials_of(tmp_path / "study")
@@ -177,6 +176,13 @@ def test_the_value_of_a_trial_with_two_seeds_is_their_mean(run: Run, tmp_path: P
     assert [result["seed"] for result in results] == [5, 6]
     (trial,) = trials_of(tmp_path / "study")
     assert trial.value == pytest.approx(sum(result["val/acc"] for result in results) / 2)
+
+
+def test_nothing_is_an_option_of_a_group_that_is_searched(run: Run, tmp_path: Path) -> None:
+    done = run(sweep, "study=study", "trials=1", *FAST, "weight_averaging=null,null")
+    assert done.status == 0, done.err
+    again = run(train, "--config-dir", "study", "experiment=best", "debug=fast", "hydra.run.dir=again")
+    assert again.status == 0, again.err
 
 
 def test_a_trial_that_diverges_is_reported_and_the_study_goes_on(run: Run, tmp_path: Path) -> None:
@@ -257,7 +263,7 @@ def test_a_study_of_another_search_is_refused_with_the_difference(
     words: tuple[str, ...], difference: str, reference: Path, run: Run
 ) -> None:
     before = journal_path(reference).read_bytes()
-    done = run(sweep, f"study={reference}", "trials=9", "pruner=none", *QUICK, *words)
+    done = run(sweep, f"study={reference}", "trials=9", "pruner=none", *FAST, *words)
     assert done.status == 2
     assert difference in done.err
     assert journal_path(reference).read_bytes() == before

@@ -14,10 +14,10 @@ none                                                              0             
 
 torchrun comes first because it may run inside a SLURM job. srun sets ``SLURM_STEP_ID``; a batch script that starts a
 command without srun starts one process, whatever ``SLURM_NTASKS`` is. An interactive shell, where a user may start
-Lightning's launcher, is a job named ``bash`` or ``interactive`` with one task, with ``SLURM_PTY_PORT`` or with a reserved
-number of the step. Lightning itself ignores SLURM in all jobs with these names, also in the tasks that srun starts after
-salloc, each of which would train alone. Lightning's launcher starts processes on one machine only, and sets
-``LOCAL_RANK=0`` in the one that starts them.
+Lightning's launcher, is a job named ``bash`` or ``interactive`` with one task, with ``SLURM_PTY_PORT`` or with a
+reserved number of the step. Lightning itself ignores SLURM in all jobs with these names, also in the tasks that srun
+starts after salloc, each of which would train alone. Lightning's launcher starts processes on one machine only, and
+sets ``LOCAL_RANK=0`` in the one that starts them.
 """
 
 import functools

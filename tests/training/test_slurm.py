@@ -78,7 +78,7 @@ def test_without_a_separate_default_root_dir_lightning_scores_the_leftover_check
 
 def test_sigusr1_saves_the_run_like_sigterm(fork_server: ForkServer, tmp_path: Path) -> None:
     fault = FaultInjection("digitnet.models.classifier:DigitClassifier.training_step", 3, SendSignal(signal.SIGUSR1))
-    options = (*FAST, "test=false", "plots=false", "hydra.run.dir=out")
+    options = (*FAST, "test=false", "hydra.run.dir=out")
     process = fork_server.start("train", *options, folder=tmp_path, faults=[fault], environment=SLURM_JOB)
     stopped = Task(process, tmp_path, "").wait()
     assert stopped.status == 128 + signal.SIGUSR1, stopped.err
@@ -93,9 +93,7 @@ def test_a_login_node_with_srun_prints_no_warning(fork_server: ForkServer, tmp_p
     stub.write_text("#!/bin/sh\n")
     stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
     path = {"PATH": f"{stub.parent}:{os.environ['PATH']}"}
-    process = fork_server.start(
-        "train", *FAST, "test=false", "plots=false", "hydra.run.dir=out", folder=tmp_path, environment=path
-    )
+    process = fork_server.start("train", *FAST, "test=false", "hydra.run.dir=out", folder=tmp_path, environment=path)
     result = Task(process, tmp_path, "").wait()
     assert result.status == 0, result.err
     assert "srun" not in result.out + result.err

@@ -144,8 +144,8 @@ def _rewrite(command: _Command, texts: list[str], multirun: bool) -> list[str]:
         choices = [each for each in overrides if _is_choice(each, command.groups)]
         for override in choices:
             _check_choice(command, override)
-        imports = [each for each in overrides if each.key_or_group == "imports"]
-        config = command.compose([str(each.input_line) for each in [*choices, *imports]])
+        imports = [str(each.input_line) for each in overrides if each.key_or_group == "imports"]
+        config = command.compose([*expand_overrides(choices, command.groups, command.options, compose), *imports])
         _import_modules(config)
         return config
 
@@ -199,6 +199,8 @@ def _compose_and_check_names(command: _Command, texts: list[str], pinned: list[s
     for override in overrides:
         if _is_choice(override, command.groups) or override.key_or_group.startswith("hydra/"):
             _check_choice(command, override)
+            if override.value() is None:  # outside a multirun, this was rewritten
+                raise UsageError(f"{override.input_line}: -m cannot choose nothing from a group; digitnet-sweep can")
     structural = [text for text, each in zip(texts, overrides, strict=True) if _is_structural(each, command.groups)]
     values = [override for override in overrides if not _is_structural(override, command.groups)]
     added = [override for override in overrides if _is_added_value(override, command.groups)]

@@ -1,6 +1,7 @@
 """The base class of every model and ensemble: pixels in, logits out, and the metrics of validation and test."""
 
 from abc import abstractmethod
+from typing import Any
 
 import lightning as L
 import torch
@@ -44,6 +45,12 @@ class DigitModule(L.LightningModule):
         super().__init__()
         self.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
         self.epoch_metrics: dict[str, EpochMetrics] = {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_current_fx_name":  # Lightning sets it 40 times in each training step
+            object.__setattr__(self, name, value)  # torch would look whether the value is a parameter, module or buffer
+        else:
+            super().__setattr__(name, value)
 
     @property
     def architecture(self) -> str:

@@ -15,7 +15,7 @@ import torch.nn
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.callbacks import LambdaCallback, ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import LambdaCallback, ProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -32,12 +32,14 @@ from digitnet.training.callbacks import (
     RunCheckpoint,
     RunLength,
     TensorBoardReport,
+    TimedProgressBar,
 )
 from digitnet.training.datasets import accepted_data_config, check_teacher, num_classes_argument
 from digitnet.training.lightning_messages import silence_lightning
 from digitnet.training.processes import cluster_environment
 from digitnet.training.provenance import describe_run
 from digitnet.training.run_dir import metrics_csv
+from digitnet.training.step_overhead import NoProfiler, remove_empty_step_hooks
 
 _STOP_CRITERIA = ("min_epochs", "max_epochs", "min_steps", "max_steps", "max_time", "callbacks")
 
@@ -93,7 +95,9 @@ def build_run(config: DictConfig, callbacks: Sequence[L.Callback] = ()) -> Run:
         *_optional_callbacks(config, hparams),
         *callbacks,
     ]
-    return Run(data, model, build_trainer(config.trainer, all_callbacks, config.peer_timeout), epoch_log, hparams)
+    trainer = build_trainer(config.trainer, all_callbacks, config.peer_timeout)
+    remove_empty_step_hooks(trainer, model)
+    return Run(data, model, trainer, epoch_log, hparams)
 
 
 def build_data(config: DictConfig) -> L.LightningDataModule:
@@ -186,7 +190,7 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback], peer_timeout:
     has_bar = any(isinstance(callback, ProgressBar) for callback in configured)
     show_progress = partial.keywords.get("enable_progress_bar", has_bar or sys.stdout.isatty())
     # Lightning's default, the Rich progress bar, is redrawn in each step whatever its refresh_rate is.
-    progress_bars = [TQDMProgressBar(refresh_rate=20)] if show_progress and not has_bar else []
+    progress_bars = [TimedProgressBar()] if show_progress and not has_bar else []
     kwargs = {
         # Lightning would take null for its default logger.
         "logger": logger if isinstance(logger, bool) else _as_list(logger) or False,
@@ -196,6 +200,7 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback], peer_timeout:
             *_as_list(partial.keywords.get("plugins")),
             *cluster_environment(_as_list(partial.keywords.get("plugins")), partial.keywords.get("strategy")),
         ],
+        "profiler": partial.keywords.get("profiler") or NoProfiler(),
         "enable_progress_bar": show_progress,
         "enable_model_summary": False,  # run_experiment prints it; as a callback it would cost time in each step
     }

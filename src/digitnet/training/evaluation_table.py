@@ -1,5 +1,6 @@
 """Prints an evaluation: one screen for the figures, and a table for the corruptions."""
 
+from rich.box import SIMPLE_HEAD
 from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table
@@ -27,7 +28,7 @@ def print_assessment(title: str, assessment: Assessment) -> None:
     left = Table.grid()
     for table in figures:
         left.add_row(table)
-    console.print(Columns([left, _table_of_classes(assessment.classes)], padding=(0, 2)))
+    console.print(Columns([left, _table_of_classes(assessment.classes)]))  # one below the other where it is narrow
     for line in _notes(assessment):
         console.print(Text(line))
 
@@ -35,9 +36,9 @@ def print_assessment(title: str, assessment: Assessment) -> None:
 def _table_of_scores(assessment: Assessment) -> Table:
     low, high = assessment.interval
     scaling = assessment.scaling
-    table = Table("metric", "value", f"T = {scaling.temperature:.2f}" if scaling else "")
+    table = Table("metric", "value", f"T = {scaling.temperature:.2f}" if scaling else "", box=SIMPLE_HEAD)
     table.add_row("accuracy", f"{assessment.accuracy:.2%}", "")
-    table.add_row("  95% interval", f"{100 * low:.2f}–{high:.2%}", "")
+    table.add_row("  95% interval", f"{100 * low:.2f}–{100 * high:.2f}%", "")
     if assessment.undisputed_accuracy is not None:
         table.add_row(f"  without {assessment.disputed} disputed", f"{assessment.undisputed_accuracy:.2%}", "")
     table.add_row("NLL (loss)", f"{assessment.scores.nll:.4f}", f"{scaling.scores.nll:.4f}" if scaling else "")
@@ -47,7 +48,7 @@ def _table_of_scores(assessment: Assessment) -> Table:
 
 
 def _table_of_sets(assessment: Assessment) -> Table:
-    table = Table("conformal set", "coverage", "mean size")
+    table = Table("conformal set", "coverage", "mean size", box=SIMPLE_HEAD)
     for level, result in (assessment.conformal or {}).items():
         table.add_row(f"{level:.0%}", f"{result.coverage:.2%}", f"{result.mean_size:.3f}")
     return table
@@ -57,10 +58,12 @@ def _table_of_classes(classes: list[ClassScore]) -> Table:
     """Return the scores by class; of many classes, those with the lowest F1."""
     few = len(classes) <= _CLASSES_SHOWN
     shown = classes if few else sorted(classes, key=lambda each: each.f1)[:_CLASSES_SHOWN]
-    table = Table("class" if few else f"worst {len(shown)} of {len(classes)}", "precision", "recall", "F1")
+    table = Table(
+        "class, %" if few else f"worst {len(shown)} of {len(classes)}", "precision", "recall", "F1", box=SIMPLE_HEAD
+    )
     for each in shown:
         values = (each.precision, each.recall, each.f1)
-        table.add_row(Text(each.name), *(f"{value:.2%}" if each.images else "–" for value in values))
+        table.add_row(Text(each.name), *(f"{100 * value:.2f}" if each.images else "–" for value in values))
     return table
 
 
@@ -88,7 +91,7 @@ def print_robustness(robustness: Robustness) -> None:
         robustness: The scores.
     """
     clean = 1 - robustness.scores[IDENTITY].accuracy
-    table = Table(f"{robustness.kind} corruption", "accuracy", "errors ÷ identity", "ECE")
+    table = Table(f"{robustness.kind} corruption", "accuracy", "errors ÷ identity", "ECE", box=SIMPLE_HEAD)
     for name, each in robustness.scores.items():
         ratio = f"{(1 - each.accuracy) / clean:.1f}" if clean else "–"
         table.add_row(name, f"{each.accuracy:.2%}", ratio, f"{each.ece:.2%}")

@@ -25,7 +25,7 @@ from torch.distributed.distributed_c10d import _get_default_store
 
 from digitnet.distributed import current_process, is_task_in_shell, slurm_tasks_without_srun
 from digitnet.errors import RunError, UsageError
-from digitnet.signals import REPEAT_SECONDS, SIGNALS, ShutdownRequested
+from digitnet.signals import REPEAT_SECONDS, SIGNALS, ShutdownRequested, defer_signals
 
 _SECONDS_TO_ANSWER = 3.0  # in which the others state why they end
 _SECONDS_TO_END_ALONE = 15.0  # after which a run whose child process has died is ended
@@ -206,11 +206,12 @@ def _agree_on_failure(trainer: L.Trainer, peer_timeout: float, run_dir: Path | N
     except Exception as error:
         if not dist.is_initialized():
             raise _not_met(error, rank, size, peer_timeout) if _is_lost_connection(error) else error from error
-        own_reason = "" if _is_lost_connection(error) else f"{type(error).__name__}: {error}"
-        reasons = _exchange_reasons(rank, size, own_reason)
-        if own_reason:
-            _raise_own(error, rank)
-        _raise_for_the_others(reasons, rank, size, peer_timeout, run_dir)
+        with defer_signals():  # srun and torchrun terminate the processes that are left, before they could report it
+            own_reason = "" if _is_lost_connection(error) else f"{type(error).__name__}: {error}"
+            reasons = _exchange_reasons(rank, size, own_reason)
+            if own_reason:
+                _raise_own(error, rank)
+            _raise_for_the_others(reasons, rank, size, peer_timeout, run_dir)
 
 
 def _is_lost_connection(error: Exception) -> bool:

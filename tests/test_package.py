@@ -1,6 +1,7 @@
 """The package: its exports, what importing it loads, and the contents of the wheel and the sdist."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -166,7 +167,23 @@ def test_the_sdist_contains_the_tests(distributions: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export", "demo", "sweep", "report"])
-def test_the_console_commands_are_installed(command: str, tmp_path: Path) -> None:
+def test_the_help_of_an_installed_command_starts_with_three_examples_and_fits_a_small_terminal(
+    command: str, tmp_path: Path
+) -> None:
     script = Path(sys.executable).parent / f"digitnet-{command}"
     done = subprocess.run([script, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "digitnet" in done.stdout
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    examples = [number for number, line in enumerate(lines) if line.startswith(f"  digitnet-{command}")]
+    assert len(examples) >= 3
+    assert examples[2] < 8
+
+
+def test_the_help_of_train_names_all_groups_and_only_options_that_exist() -> None:
+    configs = Path(__file__).parents[1] / "configs"
+    text = (configs / "hydra" / "help" / "train.yaml").read_text().partition("Choices")[2].partition("Values")[0]
+    groups = {group: options.split(", ") for group, options in re.findall(r"(\w+): ((?:\w+, )*[\w.]+)", text)}
+    assert groups.keys() == {path.parent.name for path in configs.glob("*/*.yaml")}
+    named = [configs / group / f"{option}.yaml" for group, options in groups.items() for option in options]
+    assert [path for path in named if path.stem != "..." and not path.is_file()] == []

@@ -36,7 +36,9 @@ ACCEPTED = [
     "callbacks=[early_stopping,device_stats]", "callbacks=none", "trainer=cpu", "trainer=gpu", "trainer=ddp",
     "augmentation=light", "augmentation=strong", f"trainer.logger._target_={CSV}",
     f"trainer.logger={{_target_: {CSV}, save_dir: x}}", f"trainer.callbacks={{es: {STOP}}}",
-    f"trainer.callbacks=[{STOP}]", "+trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1", "experiment=fast",
+    f"trainer.callbacks=[{STOP}]",
+    "+trainer.precision=bf16-mixed", "+callbacks=early_stopping", "+experiment=fast",
+    "trainer.gradient_clip_val=1", "experiment=fast",
 ]  # fmt: skip
 
 
@@ -64,6 +66,25 @@ ANSWERED = {
     "callbacks=early_stopping trainer.callbacks.early_stopping.monitor=val/acc": "mode=min: must be max",
     "callbacks=early_stopping trainer.callbacks.early_stopping.monitor=other": "train/loss, train/acc, val/loss",
     "logger=none callbacks=device_stats": "needs a logger",
+    "mlp": "did you mean model=mlp?",
+    "help": "a value is set by KEY=VALUE, such as model=mlp",
+    "--hlep": "did you mean --help?",
+    "--epochs 3": "values are set without dashes, such as trainer.max_epochs=3",
+    "--batch-size=64": "values are set without dashes, such as data.batch_size=64",
+    "--resume out": "values are set without dashes, such as resume=out",
+    "--wandb": "values are set without dashes, such as logger=wandb",
+    "--cfg": "expected one argument",
+    "-m --cfg job": "--multirun and --cfg: only one of them is possible",
+    "-m weight_averaging=null,ema": "weight_averaging=null: cannot be one of the values of a sweep",
+    "-m hydra/sweeper=optuna seed=1,2": "digitnet-sweep searches with Optuna",
+    "trainer.logger=csv": "did you mean logger=csv?",
+    "trainer.callbacks=early_stopping": "did you mean callbacks=early_stopping?",
+    "trainer.precision=fp16": "did you mean 16-mixed?",
+    "debug=true": "debug=true: no such option",
+    "resume=latest": "there is no run below",
+    "resume=RUN/checkpoints/last.ckpt": "resume=RUN: no run there",
+    "trainer.max_epochs=ten": "must be null or a whole number",
+    "optimizer.lr=-1": "must be above 0",
     "trainer.accelerator=cuda": "this machine has no GPU; use trainer.accelerator=cpu",
 }
 

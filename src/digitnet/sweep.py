@@ -26,8 +26,8 @@ HELP = """\
 Search the values of overrides that give the highest validation accuracy.
 
   digitnet-sweep study=logs/lr trials=20 'optimizer.lr=interval(1e-3,1e-1)'
-  digitnet-sweep study=logs/mlp model=mlp 'model.hidden=choice([64],[256,128])'
-  digitnet-sweep study=logs/sgd seeds=3 optimizer=sgd 'optimizer.momentum=0,0.9'
+  digitnet-sweep study=logs/mlp trials=9 model=mlp 'model.hidden=[64],[256,128]'
+  digitnet-sweep study=logs/sgd trials=2 seeds=3 optimizer.name=sgd,adam
 
 Values (key=value):
   study=DIR      folder of the study; the same command again continues it

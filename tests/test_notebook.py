@@ -15,15 +15,13 @@ IDS = [path.name for path in NOTEBOOKS]
 # A notebook as it is takes minutes; these replacements make it train on few images.
 SMALLER = {
     "quickstart.ipynb": {"MNISTDataModule(batch_size=128,": "MNISTDataModule(batch_size=32, train_size=2560,"},
-    "compare.ipynb": {"seed=1,2,3": "seed=1,2", "trainer.max_epochs=3": "trainer.max_epochs=1", "=60": "=10"},
+    "compare.ipynb": {"seed=1,2,3": "seed=1,2", "trainer.max_epochs=4": "trainer.max_epochs=1", "=40": "=10"},
 }
 
 
 def pictures(notebook: NotebookNode) -> list[int]:
     """Return the number of pictures that each cell shows."""
-    return [
-        sum("image/png" in output.get("data", {}) for output in cell.get("outputs", [])) for cell in notebook.cells
-    ]
+    return [sum("image/png" in output.get("data", {}) for output in cell.get("outputs", [])) for cell in notebook.cells]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)

@@ -33,7 +33,7 @@ def run_notebook(path: Path, folder: Path) -> nbformat.NotebookNode:
     (folder / "docs").symlink_to(ROOT / "docs")
     working_dir = folder / "notebooks"
     working_dir.mkdir()
-    options = {"timeout": 600, "record_timing": False, "resources": {"metadata": {"path": str(working_dir)}}}
+    options = {"timeout": 1800, "record_timing": False, "resources": {"metadata": {"path": str(working_dir)}}}
     NotebookClient(notebook, **options).execute()
     notebook.metadata["language_info"] = {"name": "python"}
     return notebook

@@ -78,6 +78,13 @@ def test_every_safety_check_takes_a_measurable_fraction_of_an_epoch(tmp_path: Pa
     assert all(fraction > 0 for fraction in result["fraction_of_epoch"].values())
 
 
+@pytest.mark.slow
+def test_the_cost_of_tensorboard_is_measured_for_both_networks(tmp_path: Path) -> None:
+    result = run_benchmark("tensorboard_cost.py", tmp_path / "out.json", "--train-size", 1000)
+    for model in ("cnn", "mlp"):
+        assert all(fraction > 0 for fraction in result[model]["fraction_of_epoch"].values())
+
+
 def test_the_time_to_read_photographs_is_measured(tmp_path: Path) -> None:
     result = run_benchmark("image_throughput.py", tmp_path / "out.json", "--files", 5)
     assert_same_keys_as_committed(result, "image_throughput.json")

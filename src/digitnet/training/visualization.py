@@ -1,6 +1,7 @@
 """Draws the plots of a finished run, into its folder and into TensorBoard."""
 
 import io
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -136,5 +137,6 @@ def first_layer_filters(model: nn.Module) -> Tensor | None:
         return None
     enlarged = filters.repeat_interleave(max(1, 40 // filters.shape[-1]), dim=2)
     enlarged = enlarged.repeat_interleave(max(1, 40 // filters.shape[-1]), dim=3)
-    picture: Tensor = make_grid(enlarged, nrow=16, normalize=True, scale_each=True, pad_value=1)
+    columns = math.isqrt(len(filters) - 1) + 1  # a square, for TensorBoard scales a picture to the width of its card
+    picture: Tensor = make_grid(enlarged, nrow=columns, normalize=True, scale_each=True, pad_value=1)
     return picture

@@ -47,7 +47,8 @@ def test_no_scalars_are_logged_besides_the_curves_and_the_final_metrics(events: 
 
 def test_lightnings_own_logger_has_a_chart_of_the_epoch(run: Run, tmp_path: Path) -> None:
     """The twin of the test above, without our logger."""
-    logger = "trainer.logger._target_=lightning.pytorch.loggers.TensorBoardLogger"
+    target = "lightning.pytorch.loggers.TensorBoardLogger"
+    logger = f"trainer.logger={{_target_: {target}, save_dir: out, name: '', version: ''}}"
     assert run(train, *FAST, logger, "test=false", "hydra.run.dir=out").status == 0
     assert "epoch" in EventAccumulator(str(tmp_path / "out")).Reload().Tags()["scalars"]
 

@@ -21,9 +21,7 @@ SMALLER = {
 
 def pictures(notebook: NotebookNode) -> list[int]:
     """Return the number of pictures that each cell shows."""
-    return [
-        sum("image/png" in output.get("data", {}) for output in cell.get("outputs", [])) for cell in notebook.cells
-    ]
+    return [sum("image/png" in output.get("data", {}) for output in cell.get("outputs", [])) for cell in notebook.cells]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)

@@ -1,14 +1,20 @@
 """The evaluation command: which models it accepts, what it prints and writes, and how it reports invalid input."""
 
 import json
+import re
 from pathlib import Path
 from shutil import copytree
 
+import numpy as np
 import pytest
 import torch
 
-from digitnet import evaluate
-from tests.conftest import Run
+import digitnet
+from digitnet import evaluate, report, train
+from digitnet.analysis.corruptions import CORRUPTIONS, corrupt
+from digitnet.checkpoints.checkpoint_format import load_checkpoint
+from digitnet.inference.calibration import fit_calibration
+from tests.conftest import Run, spawn
 
 PNG = b"\x89PNG"
 
@@ -17,7 +23,7 @@ def test_the_table_has_the_accuracy_of_every_digit(run: Run, trained_run: Path) 
     result = run(evaluate, "model=out")
     assert result.status == 0, result.err
     assert "10,000 test images" in result.out
-    assert "test/acc/9" in result.out
+    assert len(re.findall(r"^.*\b[0-9] +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d", result.out, re.MULTILINE)) == 10
     assert "Tip" not in result.out + result.err
 
 
@@ -97,6 +103,9 @@ def test_without_output_options_no_file_is_written_or_changed(run: Run, trained_
         ("model=out trainer.devices=many", "trainer"),
         ("model=out plots_dir=/proc/p", "plots_dir=/proc/p: cannot write there"),
         ("model=out json_path=/proc/p.json", "json_path=/proc: cannot write there"),
+        ("model=out robustness=elsewhere", "robustness=elsewhere: shot_noise/test_images.npy is missing"),
+        ("model=out robustness=3", "robustness=3: "),
+        ("model=out robustness=true seed=-1", "seed=-1"),
         ("", "run"),
     ],
 )
@@ -150,3 +159,186 @@ def test_a_tta_shift_out_of_range_is_rejected(run: Run, trained_run: Path) -> No
     result = run(evaluate, "model=out", "tta=9")
     assert result.status == 2
     assert "tta=9: must be from 0 to 4 pixels" in result.err
+
+
+def test_the_table_fits_on_one_screen(run: Run, trained_run: Path) -> None:
+    lines = run(evaluate, "model=out").out.splitlines()
+    assert len(lines) <= 32
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_run_tells_what_its_accuracy_is_worth(run: Run, trained_run: Path) -> None:
+    """The validation images of this run did not train it, so that the temperature and the sets come from them."""
+    scores = json.loads(run(evaluate, "model=out", "json_path=-").out)
+    low, high = scores["test/acc_interval"]
+    assert low < scores["test/acc"] < high
+    assert scores["temperature_from"] == "5,000 validation images"
+    assert scores["test/loss_with_temperature"] < scores["test/loss"]
+    assert scores["disputed_labels"] == 15
+    assert scores["test/acc_undisputed"] == pytest.approx(scores["test/acc"], abs=0.0015)
+    for level, result in scores["conformal"].items():
+        assert result["coverage"] == pytest.approx(float(level.strip("%")) / 100, abs=0.03)
+        assert 0.5 < result["mean_size"] <= 10
+    assert scores["by_class"]["1"]["images"] == 1135
+    assert scores["by_class"]["1"]["recall"] == pytest.approx(scores["test/acc/1"])
+    assert len(scores["mistakes"]) == 10
+    assert scores["unavailable"] is None
+
+
+def test_the_temperature_comes_from_the_validation_images_and_from_no_test_image(run: Run, trained_run: Path) -> None:
+    scores = json.loads(run(evaluate, "model=out", "json_path=-").out)
+    model, (images, labels) = digitnet.load(trained_run), digitnet.MNISTDataModule().split("val")
+    with torch.inference_mode():
+        expected = fit_calibration(model(images), labels).temperature
+    assert scores["temperature"] == expected
+
+
+def test_brier_score_and_ece_are_those_that_the_report_and_a_plain_sum_compute(run: Run, trained_run: Path) -> None:
+    assert run(evaluate, "model=out", "json_path=scores.json").status == 0
+    scores = json.loads((trained_run.parent / "scores.json").read_text())
+    assert run(report, "out", "--test", "--json", "report.json").status == 0
+    group = json.loads((trained_run.parent / "report.json").read_text())["groups"][0]
+    assert scores["test/ece"] == pytest.approx(group["ece"]["mean"], abs=1e-6)
+    assert scores["test/acc_interval"] == pytest.approx(group["accuracy_interval_over_images"])
+    model, (images, labels) = digitnet.load(trained_run), digitnet.MNISTDataModule().split("test")
+    with torch.inference_mode():
+        errors = model(images).softmax(dim=1) - torch.nn.functional.one_hot(labels, 10)
+    assert scores["test/brier"] == pytest.approx(float(errors.square().sum() / len(labels)), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["model=bundled:mlp"], "it is not recorded which images"),
+        (["model=out", "data.val_size=0"], "there are no validation images"),
+        (["model=out", "data.val_size=100"], "was trained on some of these validation images"),
+        (["model=out", "data.split_seed=7"], "was trained on some of these validation images"),
+    ],
+)
+def test_images_that_the_network_may_have_seen_calibrate_nothing(
+    arguments: list[str], reason: str, run: Run, trained_run: Path
+) -> None:
+    result = run(evaluate, *arguments)
+    assert result.status == 0, result.err
+    assert reason in " ".join(result.out.split())
+    assert "conformal set " not in result.out
+    assert ("T = 1.35" in result.out) == ("bundled:mlp" in arguments[0]), "the card has a temperature"
+
+
+def test_an_ensemble_is_calibrated_on_images_that_none_of_its_networks_has_seen(run: Run, trained_run: Path) -> None:
+    for name in ("0", "1"):
+        copytree(trained_run, trained_run.parent / "sweep" / name)
+    assert json.loads(run(evaluate, "model=sweep", "json_path=-").out)["conformal"]
+    (trained_run.parent / "sweep" / "1" / "predictions.npz").unlink()  # of the checkpoint before it is changed
+    path = trained_run.parent / "sweep" / "1" / "checkpoints" / "best.ckpt"
+    checkpoint = load_checkpoint(path)
+    checkpoint["digitnet_dataset"]["arguments"]["val_size"] = 0
+    torch.save(checkpoint, path)
+    scores = json.loads(run(evaluate, "model=sweep", "json_path=-").out)
+    assert scores["conformal"] is None
+    assert "trained on some of these validation images" in scores["unavailable"]
+
+
+def test_several_processes_say_that_only_one_tells_more(run: Run, trained_run: Path) -> None:
+    result = spawn(
+        "digitnet.evaluate", "model=out", "trainer.devices=2", "trainer.accelerator=cpu", folder=trained_run.parent
+    )
+    assert result.status == 0, result.err
+    assert "computed in one process only: trainer.devices=1" in result.out
+    assert "test/acc" in result.out
+    refused = run(evaluate, "model=out", "trainer.devices=2", "trainer.accelerator=cpu", "robustness=true")
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "robustness=True: is scored in one process only" in refused.err
+
+
+def test_plots_dir_writes_the_confusion_and_the_worst_mistakes(run: Run, trained_run: Path) -> None:
+    assert run(evaluate, "model=out", "plots_dir=plots").status == 0
+    names = {path.name for path in (trained_run.parent / "plots").iterdir()}
+    assert names == {"samples.png", "confusion.png", "mistakes.png", "curves.png"}
+
+
+@pytest.fixture(scope="module")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Arrays of a hundred images of three classes with names."""
+    path = tmp_path_factory.mktemp("small") / "small.npz"
+    images, labels = (tensor.numpy() for tensor in digitnet.MNISTDataModule().split("test"))
+    chosen = np.flatnonzero(labels < 3)[:400]
+    arrays = {"train_images": images[chosen[:300]], "train_labels": labels[chosen[:300]]}
+    arrays |= {"test_images": images[chosen[300:]], "test_labels": labels[chosen[300:]]}
+    np.savez(path, **arrays, classes=np.array(["zero", "one", "two"]))
+    return path
+
+
+@pytest.fixture
+def small_run(small_data: Path, run: Run, tmp_path: Path) -> Path:
+    """A run on these arrays, with sixty validation images."""
+    data = ("data=arrays", f"data.root={small_data}", "data.val_size=60", "data.batch_size=32")
+    assert run(train, "model=mlp", *data, "trainer.max_epochs=2", "hydra.run.dir=small").status == 0
+    return tmp_path / "small"
+
+
+def test_other_data_has_its_own_class_names_and_no_disputed_labels(run: Run, small_run: Path) -> None:
+    result = run(evaluate, "model=small", "json_path=scores.json")
+    assert result.status == 0, result.err
+    assert "100 test images of arrays" in result.out
+    assert "zero" in result.out
+    assert "disputed" not in result.out
+    scores = json.loads((small_run.parent / "scores.json").read_text())
+    assert scores["test/acc_undisputed"] is None
+    assert list(scores["by_class"]) == ["zero", "one", "two"]
+    assert scores["conformal"]["99%"]["mean_size"] == 3, "60 images are too few for 99 %: every class is in every set"
+
+
+def test_robustness_scores_fifteen_corruptions_and_draws_them(run: Run, small_run: Path) -> None:
+    arguments = ("model=small", "robustness=true", "json_path=scores.json", "plots_dir=plots")
+    result = run(evaluate, *arguments)
+    assert result.status == 0, result.err
+    assert "MNIST-C-like" in result.out
+    scores = json.loads((small_run.parent / "scores.json").read_text())
+    robustness = scores["robustness"]
+    assert (robustness["kind"], robustness["seed"]) == ("MNIST-C-like", 1)
+    accuracies = {name: each["test/acc"] for name, each in robustness["corruptions"].items()}
+    assert list(accuracies) == ["identity", *CORRUPTIONS]
+    assert accuracies["identity"] == scores["test/acc"]
+    assert robustness["mean_acc"] == pytest.approx(sum(list(accuracies.values())[1:]) / 15)
+    assert (small_run.parent / "plots" / "corruptions.png").read_bytes().startswith(PNG)
+    model = digitnet.load(small_run)
+    with np.load(model.dataset.arguments["root"]) as arrays:
+        images, labels = corrupt(arrays["test_images"], "fog", 1), arrays["test_labels"]
+    with torch.inference_mode():
+        predicted = model(torch.from_numpy(images)).argmax(dim=1).numpy()
+    assert accuracies["fog"] == (predicted == labels).mean()
+    again, other = (
+        json.loads(run(evaluate, "model=small", "robustness=true", f"seed={seed}", "json_path=-").out)["robustness"]
+        for seed in (1, 2)
+    )
+    assert again == robustness
+    assert other != robustness
+
+
+def test_the_archive_of_mnist_c_is_used_if_it_is_named(run: Run, trained_run: Path) -> None:
+    """An archive in the published layout, in which every corruption is an inverted image."""
+    images, labels = (tensor.numpy() for tensor in digitnet.MNISTDataModule().split("test"))
+    for name in CORRUPTIONS:
+        folder = trained_run.parent / "mnist_c" / name
+        folder.mkdir(parents=True)
+        np.save(folder / "test_images.npy", 255 - images[..., None])
+        np.save(folder / "test_labels.npy", labels)
+    result = run(evaluate, "model=out", "robustness=mnist_c", "json_path=-")
+    assert result.status == 0, result.err
+    robustness = json.loads(result.out)["robustness"]
+    assert (robustness["kind"], robustness["seed"]) == ("MNIST-C", None)
+    model = digitnet.load(trained_run)
+    with torch.inference_mode():
+        expected = (model(torch.from_numpy(255 - images)).argmax(dim=1).numpy() == labels).mean()
+    assert {each["test/acc"] for name, each in robustness["corruptions"].items() if name != "identity"} == {expected}
+    (trained_run.parent / "mnist_c" / "fog" / "test_labels.npy").unlink()
+    refused = run(evaluate, "model=out", "robustness=mnist_c")
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "robustness=mnist_c: fog/test_labels.npy is missing" in refused.err
+
+
+def test_the_archive_of_mnist_c_is_refused_for_other_data(run: Run, small_run: Path) -> None:
+    refused = run(evaluate, "model=small", "robustness=mnist_c")
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "robustness=true corrupts those of other data" in refused.err

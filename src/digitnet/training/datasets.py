@@ -183,8 +183,8 @@ def unseen_validation(model: DigitModule, data: L.LightningDataModule) -> str | 
         return "there are no validation images, the network was trained on all (data.val_size=0)"
     record = describe_datamodule(data, model.num_classes)
     assert record is not None
-    for member in model.members if isinstance(model, Ensemble) else [model]:
-        trained = member.dataset
+    modules = [each for each in model.modules() if isinstance(each, DigitModule) and not isinstance(each, Ensemble)]
+    for trained in [each.dataset for each in modules]:
         if trained is None or (isinstance(data, ImageDataModule) and "val_size" not in trained.arguments):
             return "it is not recorded which images the network was not trained on"
         if (trained.name, trained.classes) != (record.name, record.classes):

@@ -65,7 +65,6 @@ def _validate_robustness(config: DictConfig, data: L.LightningDataModule, proces
     wanted = config.robustness
     is_switch = wanted is None or isinstance(wanted, bool)
     check_argument(is_switch or isinstance(wanted, str), "robustness", wanted, "true, false or a folder with MNIST-C")
-    check_argument(isinstance(config.seed, int) and config.seed >= 0, "seed", config.seed, "a whole number, 0 or more")
     if not wanted:
         return
     if processes > 1:
@@ -146,7 +145,7 @@ def _predict(trainer: L.Trainer, model: DigitModule, images: Tensor) -> Tensor:
     device = trainer.strategy.root_device
     model.eval().to(device)
     with trainer.precision_plugin.val_step_context():
-        return torch.cat([model(batch.to(device)).cpu() for batch in images.split(EVAL_BATCH_SIZE)])
+        return torch.cat([model(batch.to(device)).cpu() for batch in torch.split(images, EVAL_BATCH_SIZE)])
 
 
 def _score_robustness(

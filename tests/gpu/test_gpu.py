@@ -40,8 +40,16 @@ class TestOnGpu:
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    def test_the_network_trains_in_every_precision_and_compiled(self, gpu: Any, tmp_path: Path) -> None:
+    def test_the_network_trains_in_every_precision(self, gpu: Any, tmp_path: Path) -> None:
         assert all(result["val_acc"] > 0.9 for result in gpu.precisions(tmp_path).values())
+
+    def test_a_compiled_network_trains(self, gpu: Any, tmp_path: Path) -> None:
+        assert gpu.compiled(tmp_path)["val_acc"] > 0.9
+
+    def test_the_fast_recipe_trains_and_its_loop_is_timed(self, gpu: Any, tmp_path: Path) -> None:
+        result = gpu.fast(tmp_path, 1)
+        assert result["test_acc"][0] > 0.985
+        assert 0 < result["train_seconds"][0] < result["first_run_process_seconds"]
 
     def test_two_runs_of_one_seed_are_equal_and_those_of_two_seeds_differ(self, gpu: Any, tmp_path: Path) -> None:
         assert gpu.determinism(tmp_path) == {"same_seed_is_equal": True, "other_seed_is_equal": False}

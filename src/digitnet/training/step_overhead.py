@@ -43,4 +43,4 @@ def remove_empty_step_hooks(trainer: L.Trainer, model: L.LightningModule) -> Non
                 setattr(part, name, None)
     clips = trainer.gradient_clip_val  # type: ignore[attr-defined]
     if not clips and type(model).configure_gradient_clipping is L.LightningModule.configure_gradient_clipping:
-        model.configure_gradient_clipping = None  # type: ignore[method-assign]
+        model.configure_gradient_clipping = None  # type: ignore[assignment,method-assign,unused-ignore]

@@ -30,7 +30,6 @@ DDP = ("trainer.accelerator=cpu", "trainer.devices=2")
 NODES = ("trainer.accelerator=cpu", "trainer.devices=1", "trainer.num_nodes=2")
 SHORT = (*TINY, *DDP, "trainer.max_epochs=1")
 LONG = (*TINY, *DDP, "data.batch_size=32", "hydra.run.dir=out")  # 16 steps in each of 3 epochs
-NTASKS_ONLY = {name: text for name, text in slurm_variables(0, 2, 1).items() if name != "SLURM_NTASKS_PER_NODE"}
 LAUNCHERS = pytest.mark.parametrize(
     ("variables", "processes"),
     [(slurm_variables, DDP), (two_node_variables, NODES)],
@@ -136,7 +135,7 @@ def test_torchrun_without_its_number_of_devices_is_reported(fork_server: ForkSer
         ({}, (*DDP, "trainer.num_nodes=2"), "trainer.num_nodes=2: one process was started; start 2 on each node"),
         ({}, ("peer_timeout=0",), "peer_timeout=0: must be above 0"),
     ],
-    ids=["srun", "tasks without nodes", "no srun", "no launcher", "timeout"],
+    ids=["srun", "no srun", "no launcher", "timeout"],
 )
 def test_a_launcher_that_does_not_match_the_command_is_reported(
     variables: dict[str, str], options: tuple[str, ...], message: str, run: Run, tmp_path: Path

@@ -118,10 +118,18 @@ SGD = "optimizer.name=sgd optimizer.lr=0.1 optimizer.weight_decay=5e-4"
         ("logger=null", "trainer.logger=false"),
         ("experiment=mlp_best weight_averaging=off", "experiment=mlp_best ~weight_averaging"),
         ("weight_averaging=off optimizer=null", "callbacks=none"),
+        ("weight_averaging=null plots=off", "~weight_averaging plots=off"),
     ],
 )
 def test_a_choice_and_the_values_that_it_stands_for_are_the_same_config(short: str, long: str) -> None:
     assert compose(*short.split()) == compose(*long.split())
+
+
+def test_a_choice_of_nothing_in_a_multirun_is_reported_in_one_line(run: Run) -> None:
+    result = run(train, "-m", "weight_averaging=ema,null", *FAST)
+    assert result.status == 2
+    assert "weight_averaging=null: cannot be one of the values of -m" in result.err
+    assert result.err.count("\n") == 1
 
 
 def test_a_choice_and_its_values_train_the_same_weights(run: Run, tmp_path: Path) -> None:

@@ -142,10 +142,12 @@ def _rewrite(command: _Command, texts: list[str], multirun: bool) -> list[str]:
         (job, *_) = _split_jobs(texts, multirun)
         overrides = _parse(job)
         choices = [each for each in overrides if _is_choice(each, command.groups)]
-        for override in choices:
-            _check_choice(command, override)
+        choice_texts = expand_overrides(choices, command.groups, command.options, compose)  # null becomes "~GROUP"
+        for override in _parse(choice_texts):
+            if _is_choice(override, command.groups):
+                _check_choice(command, override)
         imports = [str(each.input_line) for each in overrides if each.key_or_group == "imports"]
-        config = command.compose([*expand_overrides(choices, command.groups, command.options, compose), *imports])
+        config = command.compose([*choice_texts, *imports])
         _import_modules(config)
         return config
 
@@ -199,8 +201,6 @@ def _compose_and_check_names(command: _Command, texts: list[str], pinned: list[s
     for override in overrides:
         if _is_choice(override, command.groups) or override.key_or_group.startswith("hydra/"):
             _check_choice(command, override)
-            if override.value() is None:  # outside a multirun, this was rewritten
-                raise UsageError(f"{override.input_line}: -m cannot choose nothing from a group; digitnet-sweep can")
     structural = [text for text, each in zip(texts, overrides, strict=True) if _is_structural(each, command.groups)]
     values = [override for override in overrides if not _is_structural(override, command.groups)]
     added = [override for override in overrides if _is_added_value(override, command.groups)]
@@ -248,7 +248,7 @@ def _check_choice(command: _Command, override: Override) -> None:
     if isinstance(choice, list) and group not in _GROUPS_THAT_ADD_UP:
         raise UsageError(f"{group}={_short(choice)}: must be one option, not a list")
     if choice is None:  # outside a sweep, null was rewritten
-        raise UsageError(f"{group}=null: cannot be one of the values of a sweep; start that run by itself")
+        raise UsageError(f"{group}=null: cannot be one of the values of -m; start that run by itself")
     options = command.options(group)
     for name in choice if isinstance(choice, list) else [choice]:
         if name is not None and str(name) not in options:

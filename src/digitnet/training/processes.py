@@ -42,13 +42,19 @@ def cluster_environment(plugins: list[Any], strategy: Any) -> list[ClusterEnviro
     Args:
         plugins: The plugins of the config.
         strategy: The strategy of the config: a name, an object or None.
+
+    Raises:
+        UsageError: If SLURM was asked for a number of tasks, but not for their number on each node.
     """
     launcher = current_process().launcher
     configured = [*plugins, getattr(strategy, "cluster_environment", None)]
     if launcher == "torchrun" or any(isinstance(plugin, ClusterEnvironment) for plugin in configured):
         return []
     if launcher == "srun":
-        return [SLURMEnvironment(auto_requeue=False)]
+        try:
+            return [SLURMEnvironment(auto_requeue=False)]
+        except RuntimeError as error:
+            raise UsageError("SLURM was asked for --ntasks; ask for --nodes and --ntasks-per-node instead") from error
     return [LightningEnvironment()] if SLURMEnvironment.detect() else []
 
 

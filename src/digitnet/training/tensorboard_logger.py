@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 # Lightning adds the number of the epoch to each call. The test gives one point, which is logged as whole_run/test_acc.
 _NO_CHARTS = {"epoch", "test/acc", "test/loss"}
@@ -16,7 +15,6 @@ class RunTensorBoardLogger(TensorBoardLogger):
     TensorBoard sorts charts by name, so that these would come before the curves.
     """
 
-    @rank_zero_only  # type: ignore[untyped-decorator]
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log metrics, each in a chart of its own.
 

@@ -41,6 +41,6 @@ def remove_empty_step_hooks(trainer: L.Trainer, model: L.LightningModule) -> Non
         for name in STEP_HOOKS:
             if getattr(type(part), name) is getattr(base, name):
                 setattr(part, name, None)
-    clips = trainer.gradient_clip_val  # type: ignore[attr-defined]
+    clips = trainer.gradient_clip_val
     if not clips and type(model).configure_gradient_clipping is L.LightningModule.configure_gradient_clipping:
         model.configure_gradient_clipping = None  # type: ignore[assignment,method-assign,unused-ignore]

@@ -60,6 +60,10 @@ class Result:
         return float(statistics.median(self.value))
 
     @property
+    def magnitude(self) -> float:
+        return abs(float(self.value))
+
+    @property
     def milli(self) -> float:
         return 1000 * float(self.value)
 

@@ -1,5 +1,7 @@
 """Prints an evaluation: one screen for the figures, and a table for the corruptions."""
 
+from typing import Any
+
 from rich.box import SIMPLE_HEAD
 from rich.columns import Columns
 from rich.console import Console
@@ -11,6 +13,8 @@ from digitnet.training.robustness import IDENTITY, Robustness
 
 _CLASSES_SHOWN = 12
 _MISTAKES_SHOWN = 5
+# Two of these tables stand side by side in 80 columns.
+_NARROW: dict[str, Any] = {"box": SIMPLE_HEAD, "pad_edge": False, "show_edge": False, "collapse_padding": True}
 
 
 def print_assessment(title: str, assessment: Assessment) -> None:
@@ -36,11 +40,11 @@ def print_assessment(title: str, assessment: Assessment) -> None:
 def _table_of_scores(assessment: Assessment) -> Table:
     low, high = assessment.interval
     scaling = assessment.scaling
-    table = Table("metric", "value", f"T = {scaling.temperature:.2f}" if scaling else "", box=SIMPLE_HEAD)
+    table = Table("metric", "value", f"T = {scaling.temperature:.2f}" if scaling else "", **_NARROW)
     table.add_row("accuracy", f"{assessment.accuracy:.2%}", "")
     table.add_row("  95% interval", f"{100 * low:.2f}–{100 * high:.2f}%", "")
     if assessment.undisputed_accuracy is not None:
-        table.add_row(f"  without {assessment.disputed} disputed", f"{assessment.undisputed_accuracy:.2%}", "")
+        table.add_row(f"  w/o {assessment.disputed} disputed", f"{assessment.undisputed_accuracy:.2%}", "")
     table.add_row("NLL (loss)", f"{assessment.scores.nll:.4f}", f"{scaling.scores.nll:.4f}" if scaling else "")
     table.add_row("Brier score", f"{assessment.scores.brier:.4f}", f"{scaling.scores.brier:.4f}" if scaling else "")
     table.add_row("ECE", f"{assessment.scores.ece:.2%}", f"{scaling.scores.ece:.2%}" if scaling else "")
@@ -48,7 +52,7 @@ def _table_of_scores(assessment: Assessment) -> Table:
 
 
 def _table_of_sets(assessment: Assessment) -> Table:
-    table = Table("conformal set", "coverage", "mean size", box=SIMPLE_HEAD)
+    table = Table("conformal set", "coverage", "mean size", **_NARROW)
     for level, result in (assessment.conformal or {}).items():
         table.add_row(f"{level:.0%}", f"{result.coverage:.2%}", f"{result.mean_size:.3f}")
     return table
@@ -59,7 +63,7 @@ def _table_of_classes(classes: list[ClassScore]) -> Table:
     few = len(classes) <= _CLASSES_SHOWN
     shown = classes if few else sorted(classes, key=lambda each: each.f1)[:_CLASSES_SHOWN]
     table = Table(
-        "class, %" if few else f"worst {len(shown)} of {len(classes)}", "precision", "recall", "F1", box=SIMPLE_HEAD
+        "class, %" if few else f"worst {len(shown)} of {len(classes)}", "precision", "recall", "F1", **_NARROW
     )
     for each in shown:
         values = (each.precision, each.recall, each.f1)

@@ -173,7 +173,7 @@ def test_a_file_that_cannot_be_run_is_not_written(
         ("--model cnn -o x", "must end in .onnx or .safetensors"),
         ("--model cnn -o x.onnx --format safetensors", "must end in .safetensors"),
         ("--model cnn -o x.onnx --format torchscript", "invalid choice"),
-        ("--model cnn -o x.onnx --verbose", "unrecognized arguments: --verbose"),
+        ("--model cnn -o x.onnx --verbose", "--verbose: no such option"),
         ("--model nothing -o x.onnx", "nothing: no checkpoint there"),
         ("--model cnn -o /proc/x.onnx", "--output=/proc: cannot write there"),
         ("--model here.ckpt -o x.safetensors", "not an intact checkpoint"),

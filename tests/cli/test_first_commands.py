@@ -75,7 +75,7 @@ ANSWERED = {
     "--wandb": "values are set without dashes, such as logger=wandb",
     "--cfg": "expected one argument",
     "-m --cfg job": "--multirun and --cfg: only one of them is possible",
-    "-m weight_averaging=null,ema": "weight_averaging=null: cannot be one of the values of a sweep",
+    "-m weight_averaging=null,ema": "weight_averaging=null: cannot be one of the values of -m",
     "-m hydra/sweeper=optuna seed=1,2": "digitnet-sweep searches with Optuna",
     "trainer.logger=csv": "did you mean logger=csv?",
     "trainer.callbacks=early_stopping": "did you mean callbacks=early_stopping?",

@@ -126,11 +126,6 @@ def test_torchrun_without_its_number_of_devices_is_reported(fork_server: ForkSer
     ("variables", "options", "message"),
     [
         (slurm_variables(0, 1, 1), DDP, "srun has started 1 process, but trainer.devices=2 and trainer.num_nodes=1"),
-        (
-            slurm_variables(0, 2, 1) | {"SLURM_NTASKS_PER_NODE": ""},
-            DDP,
-            "ask for --nodes and --ntasks-per-node instead",
-        ),
         ({"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "x"}, (), "the SLURM job has 2 tasks, but one process was started"),
         ({}, (*DDP, "trainer.num_nodes=2"), "trainer.num_nodes=2: one process was started; start 2 on each node"),
         ({}, ("peer_timeout=0",), "peer_timeout=0: must be above 0"),

@@ -83,9 +83,10 @@ class TensorBoardReport(L.Callback):
             return
         assert isinstance(pl_module, DigitModule)
         accuracies = pl_module.compute_accuracy_by_class("val")  # in all processes, whose counts are added
+        step = max(trainer.global_step - 1, 0)  # where Lightning logs val/acc: it counts steps from 0
         if writer := summary_writer(trainer):
             for name, accuracy in accuracies.items():
-                writer.add_scalar(f"{_BY_CLASS}/{name}", accuracy, trainer.global_step)
+                writer.add_scalar(f"{_BY_CLASS}/{name}", accuracy, step)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the throughput in images per second, validation included."""

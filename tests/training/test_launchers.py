@@ -126,11 +126,16 @@ def test_torchrun_without_its_number_of_devices_is_reported(fork_server: ForkSer
     ("variables", "options", "message"),
     [
         (slurm_variables(0, 1, 1), DDP, "srun has started 1 process, but trainer.devices=2 and trainer.num_nodes=1"),
+        (
+            {name: value for name, value in slurm_variables(0, 2, 1).items() if name != "SLURM_NTASKS_PER_NODE"},
+            DDP,
+            "ask for --nodes and --ntasks-per-node instead",
+        ),
         ({"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "x"}, (), "the SLURM job has 2 tasks, but one process was started"),
         ({}, (*DDP, "trainer.num_nodes=2"), "trainer.num_nodes=2: one process was started; start 2 on each node"),
         ({}, ("peer_timeout=0",), "peer_timeout=0: must be above 0"),
     ],
-    ids=["srun", "no srun", "no launcher", "timeout"],
+    ids=["srun", "no tasks per node", "no srun", "no launcher", "timeout"],
 )
 def test_a_launcher_that_does_not_match_the_command_is_reported(
     variables: dict[str, str], options: tuple[str, ...], message: str, run: Run, tmp_path: Path

@@ -1,7 +1,7 @@
 """One epoch of each network gives the weights and metrics that are committed in reference_epoch.json.
 
-A change of the weights on the same software and processor means that training has changed. If that is intended, write
-the file anew:
+The file holds a reference for each machine that it was written on. A change of the weights on the same software and
+processor means that training has changed. If that is intended, write the file anew, on another machine add to it:
 
     python -m tests.test_training_is_unchanged
 """
@@ -59,21 +59,29 @@ def train_one_epoch(model: str, run_dir: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
-def test_one_epoch_gives_the_reference_metrics_and_on_the_reference_machine_the_same_weights(
+def test_one_epoch_gives_the_reference_metrics_and_on_a_reference_machine_the_same_weights(
     model: str, tmp_path: Path
 ) -> None:
-    reference = json.loads(REFERENCE.read_text())
-    result, expected = train_one_epoch(model, tmp_path / "run"), reference["models"][model]
-    assert result["train/loss"] == pytest.approx(expected["train/loss"], rel=1e-3)
-    assert result["val/acc"] == pytest.approx(expected["val/acc"], abs=0.003)
-    if fingerprint() == reference["fingerprint"]:
-        assert result == expected
+    machines = json.loads(REFERENCE.read_text())
+    result = train_one_epoch(model, tmp_path / "run")
+    same = [machine["models"][model] for machine in machines if machine["fingerprint"] == fingerprint()]
+    if same:
+        assert [result] == same
+    else:  # the rounding is that of another processor
+        assert any(is_near(result, machine["models"][model]) for machine in machines), result
+
+
+def is_near(result: dict[str, Any], expected: dict[str, Any]) -> bool:
+    """Return whether the metrics of two trainings differ by no more than rounding explains."""
+    near_loss = result["train/loss"] == pytest.approx(expected["train/loss"], rel=1e-3)
+    return near_loss and result["val/acc"] == pytest.approx(expected["val/acc"], abs=0.003)
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         models = {model: train_one_epoch(model, Path(folder) / model) for model in MODELS}
-    REFERENCE.write_text(json.dumps({"fingerprint": fingerprint(), "models": models}, indent=2) + "\n")
+    others = [machine for machine in json.loads(REFERENCE.read_text()) if machine["fingerprint"] != fingerprint()]
+    REFERENCE.write_text(json.dumps([*others, {"fingerprint": fingerprint(), "models": models}], indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,8 @@ def test_no_key_of_a_committed_result_contains_a_space(path: Path) -> None:
     content = json.loads(path.read_text())
     parts = content if isinstance(content, list) else [content]
     runs = [run for part in parts for run in part.get("runs", [])]
-    assert not [key for part in (*parts, *runs) for key in key_paths(part) if " " in key]
+    keys = [key for part in (*parts, *runs) for key in key_paths(part)]
+    assert not [key for key in keys if " " in key.partition("/acc/")[0]]  # then comes the name of a class
 
 
 @pytest.mark.slow

@@ -99,6 +99,15 @@ def test_the_teacher_sees_each_view_once_and_the_student_learns_the_same(
     assert equal_weights(student, unaided)
 
 
+def test_a_second_training_on_other_batches_asks_the_teacher_again(tmp_path: Path) -> None:
+    teacher = CountingTeacher()
+    student = MLP(distillation=Distillation(teacher))
+    for seed in (1, 2):
+        data = MNISTDataModule(batch_size=64, val_size=0, train_size=128, seed=seed, augmentation=Augmentation(views=1))
+        quiet_trainer(tmp_path, max_epochs=2).fit(student, data)
+        assert teacher.batches == 2 * seed
+
+
 def test_a_student_that_resumes_within_an_epoch_gets_the_outputs_of_the_right_batches(tmp_path: Path) -> None:
     class SaveInThirdEpoch(Callback):
         def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:

@@ -120,6 +120,8 @@ class DigitClassifier(DigitModule):
     def on_train_start(self) -> None:
         """Read the length of the schedule, and restore the metrics of an unfinished epoch."""
         self.calibration = None  # it belongs to the weights before training
+        if self.distillation is not None:
+            self.distillation.forget_batches()
         # Before this hook, reading the number of steps breaks resuming (Lightning #20550).
         self.total_steps = self.trainer.estimated_stepping_batches
         needs_end = self.hparams["schedule"] != "constant" or self.hparams["warmup_fraction"] > 0

@@ -56,6 +56,10 @@ class Distillation:
         distance = F.kl_div(student, teacher, log_target=True, reduction="batchmean") * self.temperature**2
         return (1 - self.alpha) * loss + self.alpha * distance
 
+    def forget_batches(self) -> None:
+        """Forget the teacher's logits, which belong to the batches of one training."""
+        self._logits.clear()
+
     def _teach(self, images: Tensor, device: torch.device) -> Tensor:
         """Return the logits of the teacher, `[N, C]`."""
         if self._device != device:  # once: moving visits every weight, even if it is on the device already

@@ -125,7 +125,8 @@ def run_together(trainer: L.Trainer, peer_timeout: float, run_dir: Path | None =
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     # Lightning's observer kills all processes with SIGKILL as soon as one has ended, so that none can report it.
     subprocess_script._launch_process_observer = lambda child_processes: None  # type: ignore[attr-defined]
-    with _Watcher(trainer).watch(), _agree_on_failure(trainer, peer_timeout, run_dir):
+    watcher = _Watcher(trainer)
+    with watcher.watch(), _agree_on_failure(trainer, watcher, peer_timeout, run_dir):
         yield
 
 
@@ -139,12 +140,17 @@ class _Watcher(threading.Thread):
     def __init__(self, trainer: L.Trainer) -> None:
         super().__init__(daemon=True, name="digitnet-watcher")
         self.trainer = trainer
-        self.has_met = False  # whether all processes have started; a process that fails leaves the others again
+        self.has_left = False  # whether this process has met the others and left them again after a failure
         self.first_signal: float | None = None
         self.child_died: float | None = None
         self.receiver, self.sender = socket.socketpair()
         self.receiver.setblocking(False)
         self.sender.setblocking(False)
+
+    @property
+    def has_met(self) -> bool:
+        """Whether all processes have started."""
+        return dist.is_initialized() or self.has_left  # in this order, for the failure sets them in the other
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -161,7 +167,6 @@ class _Watcher(threading.Thread):
         """Handle signals as they come, and look for dead child processes every half second."""
         while True:
             has_news = select.select([self.receiver], [], [], 0.5)[0]
-            self.has_met = self.has_met or dist.is_initialized()
             if has_news:
                 numbers = self.receiver.recv(64)
                 if not numbers:
@@ -201,17 +206,21 @@ class _Watcher(threading.Thread):
 
 
 @contextmanager
-def _agree_on_failure(trainer: L.Trainer, peer_timeout: float, run_dir: Path | None) -> Iterator[None]:
+def _agree_on_failure(
+    trainer: L.Trainer, watcher: _Watcher, peer_timeout: float, run_dir: Path | None
+) -> Iterator[None]:
     """Find out together why a run has failed, and let one process report it."""
     rank, size = trainer.global_rank, trainer.world_size
     try:
         yield
     except ShutdownRequested as request:
+        watcher.has_left = dist.is_initialized()
         _exchange_reasons(rank, size, f"signal {request.code}")
         raise
     except Exception as error:
         if not dist.is_initialized():
             raise _not_met(error, rank, size, peer_timeout) if _is_lost_connection(error) else error from error
+        watcher.has_left = True
         with defer_signals():  # srun and torchrun terminate the processes that are left, before they could report it
             own_reason = "" if _is_lost_connection(error) else f"{type(error).__name__}: {error}"
             reasons = _exchange_reasons(rank, size, own_reason)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import digitnet
 from digitnet import evaluate, export, predict, train
@@ -90,7 +91,10 @@ def test_an_export_is_scored_on_the_data_of_the_run_and_its_card_names_the_class
     card_text = (tmp_path / "m.json").read_text()
     card = json.loads(card_text)
     assert card["test/acc"] == pytest.approx(fashion_accuracy(fashion_run), abs=1e-12)
-    assert card["dataset"] == {"name": "fashion_mnist", "classes": list(DATASETS["fashion_mnist"].classes)}
+    assert (card["dataset"]["name"], card["dataset"]["classes"]) == (
+        "fashion_mnist",
+        list(DATASETS["fashion_mnist"].classes),
+    )
     assert str(FASHION) not in card_text, "A file to publish contains no path of this machine."
     assert "of the test images of fashion_mnist correct" in result.out
     assert digitnet.load(tmp_path / "m.safetensors").class_names == DATASETS["fashion_mnist"].classes
@@ -122,6 +126,38 @@ def test_predictions_of_a_run_on_clothes_name_the_classes(fashion_run: Path, run
     photo = Path(__file__).parents[1] / "docs" / "images" / "photo.jpg"
     header = run(predict, "--model", "out", "--csv", str(photo)).out.splitlines()[0]
     assert "probability of Ankle boot" in header
+
+
+def save_stripes(root: Path) -> Path:
+    """Save 200 pictures of stripes, in two folders by direction, and return the folder of both."""
+    random = np.random.default_rng(0)
+    for name, axis in (("across", 0), ("down", 1)):
+        (root / name).mkdir(parents=True)
+        for number in range(100):
+            lines = np.repeat(random.integers(0, 256, (28, 1), dtype=np.uint8), 28, axis=1)
+            Image.fromarray(lines if axis == 0 else lines.T).save(root / name / f"{number}.png")
+    return root
+
+
+def test_an_export_finds_the_test_images_of_a_folder_that_is_named(run: Run, tmp_path: Path) -> None:
+    pictures = save_stripes(tmp_path / "pictures")
+    options = (*FAST, "data=folder", f"data.root={pictures}", "data.test_size=0.3", "data.train_size=null")
+    assert run(train, *options, "data.val_size=0.2", "hydra.run.dir=out").status == 0
+    assert run(export, "--model", "out", "-o", "m.safetensors").status == 0
+    card = json.loads((tmp_path / "m.json").read_text())
+    assert card["dataset"]["arguments"]["test_size"] == 0.3
+    assert "root" not in card["dataset"]["arguments"]
+
+    unknown = run(predict, "--model", "m.safetensors", "--test-samples", "60")
+    assert unknown.status == 2
+    assert "name their folder with --data-root" in unknown.err
+    pictures = pictures.rename(tmp_path / "moved")
+    known = run(predict, "--model", "m.safetensors", "--test-samples", "60", "--data-root", str(pictures))
+    assert known.status == 0, known.err
+    assert known.out.count("\n") > 60
+    assert {"across", "down"} <= set(known.out.split())
+    scored = run(evaluate, "model=m.safetensors", f"data.root={pictures}", "json_path=-")
+    assert json.loads(scored.out)["test/acc"] == pytest.approx(card["test/acc"], abs=1e-12)
 
 
 @needs_fashion

@@ -190,6 +190,8 @@ def test_a_folder_with_nothing_but_bad_files_is_an_error(run: Run, tmp_path: Pat
         ("--test-samples", "0"),
         ("--test-samples", "-1"),
         ("--test-samples", "many"),
+        ("--test-samples", "3", "--data-root", "empty"),
+        ("x.png", "--data-root", "empty"),
     ],
     ids=" ".join,
 )
@@ -253,7 +255,7 @@ def test_a_checkpoint_that_would_execute_code_is_refused(attack: str, run: Run, 
 def test_random_test_samples_are_printed_with_their_labels(run: Run) -> None:
     done = run(predict, "--test-samples", "5")
     assert (done.status, done.err) == (0, "")
-    assert "Predicted" in done.out
+    assert "predicted" in done.out
     assert "Actual" in done.out
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.out.splitlines() if "│" in line]
     assert len(rows) == 5

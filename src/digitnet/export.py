@@ -40,12 +40,7 @@ def build_parser() -> argparse_app.CliParser:
         "or latest for the run started last",
     )
     parser.add_argument("--format", choices=FORMATS, help="file format (default: from the suffix of FILE)")
-    parser.add_argument(
-        "--data-root",
-        type=Path,
-        metavar="DIR",
-        help="folder of the data that the model was trained on (default: where it was at the training)",
-    )
+    argparse_app.add_data_root_option(parser)
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="file to write")
     argparse_app.add_import_option(parser)
     return parser

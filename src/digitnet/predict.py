@@ -52,6 +52,7 @@ def build_parser() -> argparse_app.CliParser:
         metavar="N",
         help="predict N random test images instead of files",
     )
+    argparse_app.add_data_root_option(parser)
     argparse_app.add_import_option(parser)
     return parser
 
@@ -64,7 +65,9 @@ def command(options: Namespace) -> None:
         only_option = not (options.paths or options.json or options.csv)
         requirement = "1 or more, without files, --json and --csv"
         check_argument(options.test_samples > 0 and only_option, "--test-samples", options.test_samples, requirement)
-        predict_test_samples(options.model, options.test_samples, options.contact_sheet)
+        predict_test_samples(options.model, options.test_samples, options.data_root, options.contact_sheet)
+    elif options.data_root:
+        raise UsageError(f"--data-root={options.data_root}: only together with --test-samples")
     elif options.paths:
         predict_files(options)
     else:
@@ -108,7 +111,7 @@ def predict_files(options: Namespace) -> None:
         sys.exit(2)
 
 
-def predict_test_samples(model: str, count: int, contact_sheet: Path | None) -> None:
+def predict_test_samples(model: str, count: int, data_root: Path | None, contact_sheet: Path | None) -> None:
     """Print the predicted and the actual classes of random test images of the data that the model was trained on."""
     import torch
 
@@ -119,10 +122,11 @@ def predict_test_samples(model: str, count: int, contact_sheet: Path | None) -> 
 
     reader = DigitReader(model)
     record = reader.model.dataset or MNIST_RECORD
-    data = open_recorded_data(record)
+    data = open_recorded_data(record, data_root)
     if data is None:
         raise UsageError(
-            f"--test-samples: the images of {record.name} are not where they were when {model} was trained"
+            f"--test-samples: the images that {model} was trained with ({record.name}) are not at a known place; name "
+            "their folder with --data-root"
         )
     images, labels = data.split("test")
     indices = torch.randperm(len(images))[:count]

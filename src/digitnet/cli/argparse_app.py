@@ -11,6 +11,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NoReturn
 
 from digitnet.checkpoints.latest import expand_latest
@@ -84,6 +85,16 @@ def add_import_option(parser: CliParser) -> None:
         action="append",
         default=[],
         help="module with a network of your own; may be repeated",
+    )
+
+
+def add_data_root_option(parser: CliParser) -> None:
+    """Add the option `--data-root DIR`, the folder of the data that a model was trained on."""
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="folder of the data that the model was trained on (default: where it was at the training)",
     )
 
 

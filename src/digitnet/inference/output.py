@@ -106,7 +106,7 @@ def print_test_samples(
         mark = "" if predicted == actual else "wrong"
         names = class_names[int(predicted)], class_names[int(actual)]
         rows.append((str(int(index)), *names, f"{confidence:.1%}", mark))
-    _print_table(("test image", "Predicted", "Actual", "confidence", ""), rows)
+    _print_table(("test image", "predicted", "actual", "probability", ""), rows)
 
 
 def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

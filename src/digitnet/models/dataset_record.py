@@ -53,8 +53,8 @@ class DatasetRecord:
         return {"name": self.name, "classes": list(self.classes), "arguments": dict(self.arguments)}
 
     def public_dict(self) -> dict[str, Any]:
-        """Return the record without `arguments`, which may hold a path of this machine, for files to publish."""
-        return {"name": self.name, "classes": list(self.classes)}
+        """Return the record without `root`, a path of this machine, for files to publish."""
+        return self.to_dict() | {"arguments": {key: value for key, value in self.arguments.items() if key != "root"}}
 
 
 MNIST_RECORD = DatasetRecord("mnist", tuple("0123456789"))

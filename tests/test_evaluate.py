@@ -107,7 +107,8 @@ def test_without_output_options_no_file_is_written_or_changed(run: Run, trained_
         ("model=out robustness=elsewhere", "robustness=elsewhere: shot_noise/test_images.npy is missing"),
         ("model=out robustness=3", "robustness=3: "),
         ("model=out robustness=true seed=-1", "seed=-1"),
-        ("", "run"),
+        ("", "model: has no value; type model=VALUE"),
+        ("model=digits.onnx", "ONNX files are for other programs"),
     ],
 )
 def test_invalid_input_is_reported_in_one_line(override: str, message: str, run: Run, trained_run: Path) -> None:
@@ -115,6 +116,7 @@ def test_invalid_input_is_reported_in_one_line(override: str, message: str, run:
     checkpoint = torch.load(trained_run / "checkpoints" / "best.ckpt", weights_only=True)
     (folder / "text.ckpt").write_text("hello")
     (folder / "empty.ckpt").write_bytes(b"")
+    (folder / "digits.onnx").write_bytes(b"onnx")
     torch.save({"state_dict": {}}, folder / "foreign.ckpt")
     torch.save(checkpoint | {"digitnet_model": "Transformer"}, folder / "unknown_model.ckpt")
     torch.save(checkpoint | {"hyper_parameters": {"hidden": [3]}}, folder / "misfit.ckpt")

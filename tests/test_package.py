@@ -46,6 +46,16 @@ def test_help_does_not_import_torch(command: str) -> None:
     assert not imported_by(code) & {"torch", "lightning", "torchvision", "matplotlib"}
 
 
+@pytest.mark.parametrize(
+    "arguments", [("train", "resume=nowhere"), ("train", "model=mpl"), ("evaluate",)], ids=" ".join
+)
+def test_a_mistake_in_a_name_is_answered_without_torch(arguments: tuple[str, ...]) -> None:
+    command, *words = arguments
+    exit_quietly = "try: entry.main()\nexcept SystemExit: pass"
+    code = f"import sys; sys.argv[1:] = {words}\nimport digitnet.{command} as entry\n{exit_quietly}"
+    assert not imported_by(code) & {"torch", "lightning", "torchvision", "matplotlib"}
+
+
 def test_only_one_module_imports_matplotlib() -> None:
     importing = [path.name for path in SOURCES.rglob("*.py") if "from matplotlib" in path.read_text()]
     assert importing == ["plots.py"]

@@ -256,7 +256,7 @@ def test_random_test_samples_are_printed_with_their_labels(run: Run) -> None:
     done = run(predict, "--test-samples", "5")
     assert (done.status, done.err) == (0, "")
     assert "predicted" in done.out
-    assert "Actual" in done.out
+    assert "actual" in done.out
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.out.splitlines() if "│" in line]
     assert len(rows) == 5
     for index, predicted, actual, _, mark in rows:

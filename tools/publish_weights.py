@@ -23,7 +23,7 @@ from typing import Any
 from digitnet.checkpoints import checkpoint_format, pretrained
 from digitnet.inference.reader import DigitReader
 from digitnet.models import DigitClassifier
-from digitnet.training.resume import read_overrides
+from digitnet.training.resume_overrides import read_overrides
 from tools.aggregate_seeds import aggregate_sweep
 
 DATA = "MNIST, all 60,000 training images; the 10,000 test images chose nothing (LeCun, Cortes, Burges; NIST)"

@@ -136,7 +136,7 @@ def _split_flags(words: list[str]) -> tuple[list[str], list[str]]:
 def _train(flags: Sequence[str], overrides: list[str], run_dir: Path, callbacks: Sequence[Any]) -> Any:
     """Train a run of a trial as `digitnet-train` would, or continue it, and return its result."""
     from digitnet.training.experiment import run_experiment
-    from digitnet.training.resume import expand_resume
+    from digitnet.training.resume_overrides import expand_resume
     from digitnet.training.sweep.trial import validate_trial
 
     is_started = (run_dir / "checkpoints").exists()

@@ -42,10 +42,10 @@ def validate(config: DictConfig) -> None:
 
 
 def expand_overrides(overrides: list[str], config_dir: str | None) -> list[str]:
-    """Expand `resume=RUN_DIR`; see `digitnet.training.resume.expand_resume`."""
+    """Expand `resume=RUN_DIR`; see `digitnet.training.resume_overrides.expand_resume`."""
     if not any(override.lstrip("+").startswith("resume=") for override in overrides):
         return overrides
-    from digitnet.training.resume import expand_resume
+    from digitnet.training.resume_overrides import expand_resume
 
     return expand_resume(overrides, config_dir)
 

@@ -82,7 +82,7 @@ ANSWERED = {
     "trainer.precision=fp16": "did you mean 16-mixed?",
     "debug=true": "debug=true: no such option",
     "resume=latest": "there is no run below",
-    "resume=RUN/checkpoints/last.ckpt": "resume=RUN: no run there",
+    "resume=RUN/checkpoints/last.ckpt": "resume=RUN: there is no such folder",
     "trainer.max_epochs=ten": "must be null or a whole number",
     "optimizer.lr=-1": "must be above 0",
     "trainer.accelerator=cuda": "this machine has no GPU; use trainer.accelerator=cpu",

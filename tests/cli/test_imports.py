@@ -192,3 +192,62 @@ def test_both_spellings_of_an_ambiguous_name_score_what_they_name(trained_run: P
     assert "mlp/checkpoints/best.ckpt" in scores["./mlp"]
     done = run(predict, "--test-samples", "1")  # the default is the bundled CNN in any folder
     assert done.status == 0, done.err
+
+
+BROKEN_NETWORKS = """
+from torch import nn
+
+from digitnet import DigitClassifier
+
+
+class NoNet(DigitClassifier):
+    pass
+
+
+class ThreeChannels(DigitClassifier):
+    def __init__(self, **training):
+        super().__init__(**training)
+        self.net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(10))
+
+
+class NineClasses(DigitClassifier):
+    def __init__(self, **training):
+        super().__init__(**training)
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(784, 9))
+
+
+class Module(nn.Module):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    {
+        "NoNet": "fails on a batch of images (AttributeError: 'NoNet' object has no attribute 'net')",
+        "ThreeChannels": "to have 3 channels, but got 1 channels instead); its constructor must assign self.net",
+        "NineClasses": "must return [2, 10]; its last layer must have self.num_classes outputs",
+        "Module": "is a torch module, but a model must be a subclass of digitnet.DigitClassifier",
+    }.items(),
+)
+def test_a_network_that_cannot_be_trained_is_refused_in_one_line(
+    name: str, message: str, folder: Path, run: Run
+) -> None:
+    (folder / "mynets.py").write_text(BROKEN_NETWORKS)
+    (folder / "conf" / "model" / "own.yaml").write_text(f"_target_: mynets.{name}\n")
+    files = {path for path in folder.rglob("*") if "__pycache__" not in path.parts}
+    done = run(train, "--config-dir", "conf", "model=own", "imports=mynets", "debug=fast")
+    assert done.status == 2, done.err
+    assert done.err.count("\n") == 1, done.err
+    assert message in done.err
+    assert {path for path in folder.rglob("*") if "__pycache__" not in path.parts} == files
+
+
+def test_an_export_of_an_own_network_finds_the_record_of_its_data(folder: Path, trained_run: Path, run: Run) -> None:
+    as_own(trained_run)
+    assert run(export, "--model", "out", "-o", "x.safetensors", "--import", "mynets").status == 0
+    card = json.loads((folder / "x.json").read_text())
+    (folder / "x.json").write_text(json.dumps(card | {"dataset": card["dataset"] | {"name": "kmnist"}}))
+    done = run(evaluate, "model=x.safetensors", "imports=mynets")
+    assert done.status == 2
+    assert "the four files of Kuzushiji-MNIST" in done.err, done.err

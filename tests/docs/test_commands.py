@@ -61,12 +61,13 @@ def parse_with(program: Callable[[], Any], arguments: list[str], monkeypatch: py
 
 def check_digitnet(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Compose the configuration of a Hydra command, or parse the options of another one; --help asks for neither."""
-    if arguments == ["--help"]:
+    if arguments in (["--help"], ["--help-all"]):
         assert f"digitnet-{name}" in PROJECT["scripts"]
     elif name in ("train", "evaluate"):
         # There is no run to resume, so the overrides of train are not expanded.
         expand = evaluate.expand_overrides if name == "evaluate" else None
-        command_line.validate_command_line(arguments, name, lambda config: None, expand)
+        is_bare = name == "evaluate" and not arguments  # a name in a sentence
+        command_line.validate_command_line(["--cfg=job"] if is_bare else arguments, name, lambda config: None, expand)
     elif name == "sweep":
         sweep.validate(arguments)
     else:

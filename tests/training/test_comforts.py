@@ -6,7 +6,7 @@ import pytest
 
 from digitnet import evaluate, train
 from digitnet.errors import UsageError
-from digitnet.training.resume import expand_resume
+from digitnet.training.resume_overrides import expand_resume
 from tests.conftest import FAST, Run
 
 

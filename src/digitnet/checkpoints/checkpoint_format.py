@@ -59,6 +59,8 @@ def resolve_checkpoint(path: Path) -> Path:
     checkpoint = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
     if not checkpoint.is_file():
         raise UsageError(f"{checkpoint}: no checkpoint there; give a run folder, or a .ckpt file that digitnet wrote")
+    if checkpoint.suffix == ".onnx":
+        raise UsageError(f"{path}: ONNX files are for other programs; give the run, or a .safetensors file")
     return checkpoint
 
 
@@ -231,7 +233,8 @@ def check_loadable(model: DigitClassifier) -> None:
         ) from error
     if shape != [2, model.num_classes]:
         raise UsageError(
-            f"model: {name} returns a tensor {shape} for 2 images, but must return [2, {model.num_classes}]"
+            f"model: {name} returns a tensor {shape} for 2 images, but must return [2, {model.num_classes}]; its "
+            "last layer must have self.num_classes outputs"
         )
 
 

@@ -13,6 +13,8 @@ The card is a JSON file that describes the model (its class, hyper-parameters, c
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -139,20 +141,34 @@ def load_dataset_record(path: Path) -> DatasetRecord | None:
         UsageError: If the file is damaged.
     """
     if path.suffix == ".safetensors":
-        return _load_safetensors(path).dataset
+        with _report_damage(path):
+            return _dataset_record(_read_safetensors(path)[1])
     content = checkpoint_format.load_checkpoint(path)["digitnet_dataset"]
     return DatasetRecord.from_dict(content) if content else None
 
 
 def _load_safetensors(path: Path) -> DigitClassifier:
     """Load the model in a file of `save_with_card`; executes no code from the file or its card."""
-    try:
-        content, card = _read(path, checkpoint_format.MAX_BYTES), json.loads(_read(card_path(path), _MAX_CARD_BYTES))
-        if card["sha256"] != sha256_hex(content):
-            raise ValueError(f"its SHA-256 differs from that in {card_path(path).name}: damaged, or not its card")
+    with _report_damage(path):
+        content, card = _read_safetensors(path)
         if not find_model(card["model"]):
             raise UnknownModelError(path, card["model"])
         return deserialize(content, card)
+
+
+def _read_safetensors(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """Read the content of a file of `save_with_card` and its card, and verify that they belong together."""
+    content, card = _read(path, checkpoint_format.MAX_BYTES), json.loads(_read(card_path(path), _MAX_CARD_BYTES))
+    if card["sha256"] != sha256_hex(content):
+        raise ValueError(f"its SHA-256 differs from that in {card_path(path).name}: damaged, or not its card")
+    return content, card
+
+
+@contextmanager
+def _report_damage(path: Path) -> Iterator[None]:
+    """Raise UsageError for whatever a damaged file or card raises inside the block."""
+    try:
+        yield
     except UnknownModelError:
         raise
     except Exception as error:  # as many types as there are ways to break two files
@@ -189,10 +205,14 @@ def deserialize(content: bytes, card: dict[str, Any]) -> DigitClassifier:
     model = checkpoint_format.build_model(card["model"], hyper_parameters, state_dict, calibration)
     if not is_finite(model.state_dict().values()):
         raise ValueError("its weights are not finite numbers")
-    # A card of 0.2.0 or earlier has no such entry, and one of a model of unknown data has None.
-    record = card.get("dataset", MNIST_RECORD.public_dict())
-    model.dataset = DatasetRecord.from_dict(record) if record else None
+    model.dataset = _dataset_record(card)
     return model
+
+
+def _dataset_record(card: dict[str, Any]) -> DatasetRecord | None:
+    """Return the record of the data set in a card: MNIST's in a card of 0.2.0 or earlier, None if it is not known."""
+    record = card.get("dataset", MNIST_RECORD.public_dict())
+    return DatasetRecord.from_dict(record) if record else None
 
 
 def serialize(model: DigitClassifier) -> bytes:

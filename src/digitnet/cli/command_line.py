@@ -76,6 +76,7 @@ def validate_command_line(
             configs.append(_compose_and_check_names(command, job, _pin_output_dir(configs), number))
         if not options.cfg:  # these checks import torch
             for config in configs:
+                _require_values(config)
                 _check_classes(config, _typed_keys(texts))
                 if not started_by_lightning:  # the process that has started this one has checked its config
                     _validate(config, validate)
@@ -231,13 +232,24 @@ def _import_modules(config: DictConfig) -> None:
         import_modules(config.imports)
 
 
+def _require_values(config: DictConfig) -> None:
+    """Check that every value that has no default is there."""
+    if missing := OmegaConf.missing_keys(_without_hydra(config)):
+        key = min(missing).replace("model_ref", "model")  # see `digitnet.evaluate.expand_overrides`
+        raise UsageError(f"{key}: has no value; type {key}=VALUE, and see --help for the values")
+
+
 def _check_classes(config: DictConfig, typed_keys: list[str]) -> None:
     """Check keys and types once more, against the signatures of the imported classes."""
     from digitnet.cli.override_validation import check_targets, check_types, recipe_keys_without_use
 
     check_types(config, skip=recipe_keys_without_use(config, typed_keys))
-    job_config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    check_targets(OmegaConf.to_container(job_config, resolve=True))
+    check_targets(OmegaConf.to_container(_without_hydra(config), resolve=True))
+
+
+def _without_hydra(config: DictConfig) -> DictConfig:
+    """Return the config without Hydra's own node, whose values are not all known before a job runs."""
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
 def _check_choice(command: _Command, override: Override) -> None:

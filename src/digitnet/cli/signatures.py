@@ -63,6 +63,7 @@ def resolve_target(name: str) -> Any:
         UsageError: If the name cannot be imported, or names anything else.
     """
     import lightning.pytorch as L
+    import torch.nn
     from lightning.fabric.plugins import ClusterEnvironment
     from lightning.pytorch import accelerators, loggers, plugins, profilers, strategies
 
@@ -79,7 +80,10 @@ def resolve_target(name: str) -> Any:
         hint = "; imports=MODULE makes a module of the current folder importable"
         raise UsageError(f"_target_={name}: cannot be imported ({error}){hint}") from error
     if target is not load_ensemble and not (inspect.isclass(target) and issubclass(target, kinds)):
-        raise UsageError(f"_target_={name}: is not a model, data module, callback, logger or other part of a Trainer")
+        wanted = "is not a model, data module, callback, logger or other part of a Trainer"
+        if inspect.isclass(target) and issubclass(target, torch.nn.Module):
+            wanted = "is a torch module, but a model must be a subclass of digitnet.DigitClassifier"
+        raise UsageError(f"_target_={name}: {wanted}")
     return target
 
 

@@ -23,7 +23,7 @@ from digitnet.checkpoints.lightning_io import AtomicCheckpointIO
 from digitnet.data import Augmentation
 from digitnet.errors import UsageError, check_argument
 from digitnet.models import DigitClassifier, Distillation
-from digitnet.models.registry import import_modules
+from digitnet.models.registry import import_modules, model_name
 from digitnet.training.callbacks import (
     EpochLog,
     GracefulStop,
@@ -91,7 +91,7 @@ def build_run(config: DictConfig, callbacks: Sequence[L.Callback] = ()) -> Run:
         epoch_log,
         run_checkpoint,
         GracefulStop(run_checkpoint),
-        TensorBoardReport(hparams, describe_run(config, model)),
+        TensorBoardReport(hparams, _describe_run(config, model)),
         *_optional_callbacks(config, hparams),
         *callbacks,
     ]
@@ -131,6 +131,18 @@ def _build_model(config: DictConfig, distillation: Distillation | None, classes:
     if not isinstance(model, DigitClassifier):
         raise UsageError(f"model._target_={config._target_}: must be a subclass of digitnet.DigitClassifier")
     return model
+
+
+def _describe_run(config: DictConfig, model: DigitClassifier) -> dict[str, str]:
+    """Describe the run. The table of the layers is the first thing that calls the network."""
+    try:
+        return describe_run(config, model)
+    except Exception as error:  # whatever a custom network raises
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise UsageError(
+            f"model: {model_name(type(model))} fails on a batch of images ({reason}); its constructor must assign "
+            f"self.net, which takes pixels [N, 1, 28, 28] and returns logits [N, {model.num_classes}]"
+        ) from error
 
 
 def _optional_callbacks(config: DictConfig, hparams: dict[str, Any]) -> list[L.Callback]:

@@ -281,6 +281,11 @@ def require_same_data(model: DigitModule, data: L.LightningDataModule, allow_oth
             f"model={reference}: it is not recorded which data it was trained on; allow_other_data=true scores it on "
             f"{actual.name}, data=NAME on another data set"
         )
+    if trained.name == actual.name:
+        raise UsageError(
+            f"model={reference}: was trained on other classes of {trained.name}; allow_other_data=true "
+            "scores it on these"
+        )
     is_choice = trained.name in DATA_CHOICES
     own = f"data={trained.name}" if is_choice else "data=NAME for your own data module (with --config-dir and imports)"
     raise UsageError(

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from digitnet.training.resume import read_overrides
+from digitnet.training.resume_overrides import read_overrides
 from digitnet.training.run_dir import RunResult, metrics_json
 
 _METRICS = ("val/acc", "val/loss", "test/acc", "test/loss")

@@ -19,10 +19,10 @@ from digitnet.training.processes import require_matching_processes
 from digitnet.training.resume import (
     completed_epochs,
     load_finished_result,
-    read_overrides,
     require_matching_checkpoint,
     require_unchanged_config,
 )
+from digitnet.training.resume_overrides import read_overrides
 from digitnet.training.run_dir import last_checkpoint, lock_run_dir
 
 # Settings by which the sweepers for Optuna, Nevergrad and Ax look for the highest value of a job, not for the lowest.

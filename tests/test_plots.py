@@ -1,7 +1,10 @@
 """Plots: what they show; the values are those of the arguments."""
 
+from itertools import pairwise
+
 import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from digitnet.plots import ContactSheetItem, plot_confusion, plot_contact_sheet, plot_curves, plot_predictions
 
@@ -15,6 +18,20 @@ def test_the_bar_of_a_prediction_is_green_if_it_is_correct_and_red_if_not() -> N
     green, red = axis.patches[3].get_facecolor(), axis.patches[10 + 5].get_facecolor()
     assert green[1] > green[0]
     assert red[0] > red[1]
+
+
+def test_the_titles_of_neighbours_do_not_overlap_however_long_the_names_of_the_classes_are() -> None:
+    names = ["T-shirt/top", "Ankle boot", "a class of one's own with a long name"]
+    figure = plot_predictions(
+        torch.zeros(3, 28, 28), torch.tensor([0, 1, 2]), torch.eye(3), columns=3, class_names=names
+    )
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text().startswith("predicted")]
+    assert len(boxes) == 3
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    assert boxes[0].x0 >= 0
+    assert boxes[-1].x1 <= figure.bbox.width
 
 
 def test_a_contact_sheet_shows_the_name_and_the_summary_of_each_picture() -> None:

@@ -214,6 +214,16 @@ def test_names_from_files_are_text_in_the_page(run: Run, sweep: Path, tmp_path: 
     assert "&lt;script&gt;alert" in page
 
 
+def test_the_axes_of_the_page_name_the_classes(run: Run, sweep: Path, tmp_path: Path) -> None:
+    names = ["T-shirt/top", "Ankle boot", *(f"class {number}" for number in range(8))]
+    for run_dir in sweep.glob("[0-5]"):
+        (run_dir / "metrics.json").write_text(json.dumps(metrics(run_dir) | {"classes": names}))
+    done = run(report, "sweep", "-o", "out.html")
+    assert done.status == 0, done.err
+    page = (tmp_path / "out.html").read_text()
+    assert page.count(">T-shirt/top</text>") >= 4  # beside and above two confusion matrices
+
+
 def test_a_report_of_predictions_on_file_needs_no_torch(sweep: Path, tmp_path: Path) -> None:
     show = "print('torch' in sys.modules, 'lightning' in sys.modules)"
     (tmp_path / "check.py").write_text(f"import sys\nfrom digitnet import report\nreport.main()\n{show}")

@@ -69,8 +69,9 @@ def plot_predictions(
         predicted = int(values.argmax())
         color = "tab:green" if predicted == label else "tab:red"
         text = functools.partial(axis.text, ha="center", parse_math=False)
-        text(left + 14, top - 5.2, f"predicted {names[predicted]}", color=color, fontsize=10, weight="bold")
-        text(left + 14, top - 0.8, f"{values.max():.1%}, actual {names[label]}", fontsize=8)
+        title, subtitle = f"predicted {names[predicted]}", f"{values.max():.1%}, actual {names[label]}"
+        text(left + 14, top - 5.2, title, color=color, fontsize=_fitting_size(title, 10), weight="bold")
+        text(left + 14, top - 0.8, subtitle, fontsize=_fitting_size(subtitle, 8))
         axis.imshow(image.numpy(), cmap="gray_r", extent=(left, left + 28, top + 28, top))
         step = 28 / len(values)
         centres, base = left + step * (np.arange(len(values)) + 0.5), top + 29 + bar_height
@@ -88,6 +89,11 @@ def _label_bars(axis: Axes, names: Sequence[str]) -> None:
     shown = list(names) if _has_short_names(names) else []
     axis.set_xticks(range(len(shown)), shown, parse_math=False)
     axis.tick_params(labelsize=6)
+
+
+def _fitting_size(text: str, size: float) -> float:
+    """Return the font size, in points, at which a text is not wider than a cell of 100 points."""
+    return min(size, 100 / (0.65 * len(text)))  # a bold character is 0.65 of its size wide
 
 
 def _has_short_names(names: Sequence[str]) -> bool:

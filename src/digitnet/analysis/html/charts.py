@@ -136,10 +136,12 @@ def draw_by_class(summaries: Sequence[GroupSummary], classes: Sequence[str]) -> 
     errors = [100 * (1 - value) for _, each in known for value in each.by_class if not math.isnan(value)]
     if not errors:
         return ""
+    names, long = _class_labels(classes)
     chart = Chart("Error by class", (-0.6, len(classes) - 0.4), (0, max(max(errors) * 1.08, 0.1)))
+    if long:
+        chart.height, chart.bottom = 280, 76
     chart.y_axis([(tick, f"{tick:g}") for tick in linear_ticks(*chart.y_range, 5)])
-    labels = [name if len(name) <= 3 else name[:2] for name in classes]
-    chart.x_axis(list(enumerate(labels)), "actual class")
+    chart.x_axis(list(enumerate(names)), "actual class", slanted=long)
     spread = 0.5 / max(len(known), 1)
     for place, (row, summary) in enumerate(known):
         shift = spread * (place - (len(known) - 1) / 2)
@@ -186,16 +188,19 @@ def draw_confusion(summary: GroupSummary, classes: Sequence[str], color: str) ->
     counts = np.mean(matrices, axis=0).reshape(n, n)
     errors = counts * (1 - np.eye(n))
     highest = errors.max() or 1
-    left, top = 36, 26
+    names, long = _class_labels(classes)
+    left, top = (94, 88) if long else (36, 26)
     cell = (WIDTH - left - 6) / n
     size = min(12.0, cell * 0.42)
     chart = Chart("Confusion matrix", (0, 1), (0, 1), height=round(top + cell * n + 6))
     chart.add(f'<text class="label" x="{(left + WIDTH) / 2}" y="10" text-anchor="middle">predicted</text>')
     chart.add(f'<text class="label" transform="translate(9 {top + cell * n / 2}) rotate(-90)">actual</text>')
     for row, name in enumerate(classes):
-        short, middle = name if len(name) <= 3 else name[:2], cell * (row + 0.5)
-        chart.add(f'<text x="{left + middle:.1f}" y="{top - 5}" text-anchor="middle">{_short(short)}</text>')
-        chart.add(f'<text x="{left - 6}" y="{top + middle + 4:.1f}" text-anchor="end">{_short(short)}</text>')
+        label, middle = _short(names[row]), cell * (row + 0.5)
+        above = f'x="{left + middle:.1f}" y="{top - 5}" text-anchor="middle"'
+        above = f'transform="translate({left + middle + 4:.1f} {top - 6}) rotate(-90)"' if long else above
+        chart.add(f"<text {above}>{label}</text>")
+        chart.add(f'<text x="{left - 6}" y="{top + middle + 4:.1f}" text-anchor="end">{label}</text>')
         for column, other in enumerate(classes):
             count, x, y = counts[row, column], left + cell * column, top + cell * row
             opacity = 0 if row == column else 0.9 * math.sqrt(errors[row, column] / highest)
@@ -215,6 +220,11 @@ def draw_confusion(summary: GroupSummary, classes: Sequence[str], color: str) ->
                     f'style="font-size:{font:.1f}px" text-anchor="middle">{text}</text>'
                 )
     return chart.render()
+
+
+def _class_labels(classes: Sequence[str]) -> tuple[list[str], bool]:
+    """Return the names of the classes, cut to the space at the axes, and whether they are too long side by side."""
+    return [name if len(name) <= 12 else f"{name[:11]}…" for name in classes], max(map(len, classes)) > 3
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:

@@ -51,14 +51,16 @@ class Chart:
         """Add an element."""
         self.marks.append(mark)
 
-    def x_axis(self, ticks: Sequence[tuple[float, str]], label: str, grid: bool = False) -> None:
-        """Draw labels below the chart, and a grid line for each if wanted."""
+    def x_axis(self, ticks: Sequence[tuple[float, str]], label: str, grid: bool = False, slanted: bool = False) -> None:
+        """Draw labels below the chart, slanted if they are long, and a grid line for each if wanted."""
         base = self.height - self.bottom
         for value, text in ticks:
             x = self.x(value)
             if grid:
                 self.add(f'<path class="grid" d="M{x:.1f} {self.top}V{base}"/>')
-            self.add(f'<text x="{x:.1f}" y="{base + 15}" text-anchor="middle">{escape(text)}</text>')
+            place = f'transform="translate({x + 4:.1f} {base + 13}) rotate(-40)" text-anchor="end"'
+            place = place if slanted else f'x="{x:.1f}" y="{base + 15}" text-anchor="middle"'
+            self.add(f"<text {place}>{escape(text)}</text>")
         middle = (self.left + WIDTH - 12) / 2
         self.add(
             f'<text class="label" x="{middle:.1f}" y="{self.height - 4}" text-anchor="middle">{escape(label)}</text>'

@@ -63,7 +63,26 @@ COST_LEGEND = (
     ("a published recipe in digitnet", ORANGE, "s"),
     ("published", GREY, "D"),
 )
-COST_LABELS: dict[tuple[str, str], tuple[tuple[int, int], str]] = {}  # (points right and up, alignment) of labels
+COST_LABELS = {  # (points to the right and up, alignment) of the labels that others would cover
+    ("multiply_adds", "train_mnist_fast, 1 epoch"): ((0, 8), "center"),
+    ("multiply_adds", "train_mnist_fast, 2 epochs"): ((-8, 3), "right"),
+    ("multiply_adds", "Hinton, distilled 784-800-800-10"): ((-8, -26), "left"),
+    ("multiply_adds", "Simard, 784-800-10"): ((-2, -14), "center"),
+    ("multiply_adds", "baseline_cnn_filters"): ((-8, -3), "right"),
+    ("multiply_adds", "baseline_cnn_dense64"): ((8, 3), "left"),
+    ("multiply_adds", "Keras example"): ((-4, 9), "right"),
+    ("multiply_adds", "baseline_cnn"): ((8, -12), "left"),
+    ("multiply_adds", "cnn_teacher"): ((-8, -3), "right"),
+    ("multiply_adds", "Cireşan"): ((-2, -14), "center"),
+    ("training_multiply_adds", "train_mnist_fast, 1 epoch"): ((0, 8), "center"),
+    ("training_multiply_adds", "train_mnist_fast, 2 epochs"): ((0, -15), "center"),
+    ("training_multiply_adds", "baseline_cnn_filters"): ((-2, 10), "center"),
+    ("training_multiply_adds", "baseline_cnn_dropout"): ((0, -20), "right"),
+    ("training_multiply_adds", "baseline_cnn_dense64"): ((8, 3), "left"),
+    ("training_multiply_adds", "cnn_teacher"): ((-8, -3), "right"),
+    ("training_multiply_adds", "cnn_best"): ((-8, -8), "right"),
+    ("training_multiply_adds", "ResNet-preact-20"): ((-8, -8), "right"),
+}
 PHOTO_DIGITS = "2026"  # written with the first test images of these digits, each used once
 ROOMS = [  # (name, content), a list for each layer, from the top of the picture down
     [

@@ -2,6 +2,7 @@
 
 python docs/pictures.py                             trains model=cnn and model=mlp (minutes), then draws every picture
 python docs/pictures.py --runs logs/CNN logs/MLP    draws the training curves of these run folders instead
+python docs/pictures.py --only cost speed           draws these pictures alone
 
 Every figure in a picture comes from a run folder, from benchmarks/results or from a model of the package. The pages
 that a browser shows are photographed by docs/screenshots.py.
@@ -14,7 +15,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -40,6 +43,45 @@ STYLE = {
     "grid.alpha": 0.25,
     "legend.frameon": False,
     "svg.hashsalt": "digitnet",  # the same picture gives the same bytes
+}
+PUBLISHED = {  # the labels of published classifiers in the picture of the costs
+    "pytorch_examples": "pytorch/examples",
+    "keras_example": "Keras example",
+    "train_mnist_fast_1": "train_mnist_fast, 1 epoch",
+    "train_mnist_fast_2": "train_mnist_fast, 2 epochs",
+    "deotte": "Deotte",
+    "resnet_preact_20": "ResNet-preact-20",
+    "ttdoucet": "ttdoucet",
+    "simard": "Simard, 784-800-10",
+    "hinton": "Hinton, distilled 784-800-800-10",
+    "ciresan": "Cireşan",
+}
+COST_TICKS = [0.2, 0.3, 0.5, 1, 2]  # % errors
+COST_LEGEND = (
+    ("digitnet, CNN", ORANGE, "o"),
+    ("digitnet, MLP", BLUE, "o"),
+    ("a published recipe in digitnet", ORANGE, "s"),
+    ("published", GREY, "D"),
+)
+COST_LABELS = {  # (points to the right and up, alignment) of the labels that others would cover
+    ("multiply_adds", "train_mnist_fast, 1 epoch"): ((0, 8), "center"),
+    ("multiply_adds", "train_mnist_fast, 2 epochs"): ((-8, 3), "right"),
+    ("multiply_adds", "Hinton, distilled 784-800-800-10"): ((-8, -26), "left"),
+    ("multiply_adds", "Simard, 784-800-10"): ((-2, -14), "center"),
+    ("multiply_adds", "baseline_cnn_filters"): ((-8, -3), "right"),
+    ("multiply_adds", "baseline_cnn_dense64"): ((8, 3), "left"),
+    ("multiply_adds", "Keras example"): ((-4, 9), "right"),
+    ("multiply_adds", "baseline_cnn"): ((8, -12), "left"),
+    ("multiply_adds", "cnn_teacher"): ((-8, -3), "right"),
+    ("multiply_adds", "Cireşan"): ((-2, -14), "center"),
+    ("training_multiply_adds", "train_mnist_fast, 1 epoch"): ((0, 8), "center"),
+    ("training_multiply_adds", "train_mnist_fast, 2 epochs"): ((0, -15), "center"),
+    ("training_multiply_adds", "baseline_cnn_filters"): ((-2, 10), "center"),
+    ("training_multiply_adds", "baseline_cnn_dropout"): ((0, -20), "right"),
+    ("training_multiply_adds", "baseline_cnn_dense64"): ((8, 3), "left"),
+    ("training_multiply_adds", "cnn_teacher"): ((-8, -3), "right"),
+    ("training_multiply_adds", "cnn_best"): ((-8, -8), "right"),
+    ("training_multiply_adds", "ResNet-preact-20"): ((-8, -8), "right"),
 }
 PHOTO_DIGITS = "2026"  # written with the first test images of these digits, each used once
 ROOMS = [  # (name, content), a list for each layer, from the top of the picture down
@@ -151,6 +193,68 @@ def draw_speed() -> Figure:
     return figure
 
 
+def read_costs() -> list[dict[str, Any]]:
+    """Return cost, test accuracies and look of every classifier whose accuracy is known, in benchmarks/results."""
+    costs = json.loads((RESULTS / "network_cost.json").read_text())
+    accuracies = {
+        " ".join(sweep["overrides"]): [run["test/acc"] for run in sweep["runs"]]
+        for sweep in json.loads((RESULTS / "accuracy.json").read_text())
+    }
+    accuracies["experiment=fast"] = json.loads((RESULTS / "keras.json").read_text())["fast_run_test_acc"]
+    accuracies["teachers"] = [json.loads((RESULTS / "cnn_best" / "teachers.json").read_text())["test/acc"]]
+    ours = [
+        cost
+        | {
+            "label": name.partition("=")[2] or name,
+            "errors": [100 * (1 - accuracy) for accuracy in accuracies[name]],
+            "color": BLUE if "mlp" in name else ORANGE,
+            "marker": "s" if "baseline" in name else "o",
+        }
+        for name, cost in costs["digitnet"].items()
+        if name in accuracies
+    ]
+    published = [
+        cost | {"label": PUBLISHED[name], "errors": [100 * (1 - cost["test_acc"])], "color": GREY, "marker": "D"}
+        for name, cost in costs["published"].items()
+    ]
+    return [*published, *ours]
+
+
+def draw_cost() -> Figure:
+    """Draw test error against the multiply-adds of one image, and against those of the whole training."""
+    figure = Figure(figsize=(9, 8.6), layout="constrained")
+    axes = figure.subplots(2, 1, sharey=True)
+    titles = {
+        "multiply_adds": "of one image",
+        "training_multiply_adds": "of the whole training, teachers' answers included",
+    }
+    for axis, (quantity, title) in zip(axes, titles.items(), strict=True):
+        points = [point for point in read_costs() if point.get(quantity)]
+        for point in points:
+            error = statistics.mean(point["errors"])
+            spread = statistics.stdev(point["errors"]) if len(point["errors"]) > 1 else 0
+            color = point["color"]
+            axis.errorbar(point[quantity], error, spread, fmt=point["marker"], color=color, markersize=6, linewidth=1)
+            shift, side = COST_LABELS.get((quantity, point["label"]), ((8, -3), "left"))
+            axis.annotate(
+                point["label"],
+                (point[quantity], error),
+                shift,
+                textcoords="offset points",
+                color=color,
+                size=9,
+                ha=side,
+            )
+        axis.set(xscale="log", yscale="log", ylim=(0.2, 2.6), xlabel=f"multiply-adds {title}", ylabel="test error")
+        axis.margins(x=0.12)
+        axis.set_yticks(COST_TICKS, [f"{tick:g}%" for tick in COST_TICKS], minor=False)
+        axis.set_yticks([], minor=True)
+    for label, color, marker in COST_LEGEND:
+        axes[0].plot([], [], marker, color=color, label=label)
+    axes[0].legend(loc="upper right")
+    return figure
+
+
 def make_photo(size: tuple[int, int] = (300, 720)) -> Image.Image:
     """Return a picture like a photo of a ruled page: test images as ink, a shadow, and the noise of a camera."""
     height, width = size
@@ -240,28 +344,41 @@ def draw_room(left: float, top: float, width: float, height: float, color: str, 
     ]
 
 
+def train(name: str, run_dir: Path) -> None:
+    """Train a network by its recipe."""
+    command = [sys.executable, "-m", "digitnet.train", f"model={name.lower()}", f"hydra.run.dir={run_dir}"]
+    subprocess.run(command, check=True)
+
+
 def main() -> None:
+    names = ("training", "results", "cost", "speed", "own-digits", "architecture")
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument(
         "--runs", nargs=2, type=Path, metavar=("CNN", "MLP"), help="run folders of model=cnn and model=mlp"
     )
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="pictures to draw; all by default")
     options = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, mpl.rc_context(STYLE):
         runs = dict(zip(("CNN", "MLP"), options.runs or (Path(folder, "cnn"), Path(folder, "mlp")), strict=True))
-        for name, run_dir in {} if options.runs else runs.items():
-            command = [sys.executable, "-m", "digitnet.train", f"model={name.lower()}", f"hydra.run.dir={run_dir}"]
-            subprocess.run(command, check=True)
-        make_photo().save(IMAGES / "photo.jpg", quality=88)
-        pictures = {
-            "training": draw_training_curves(runs),
-            "results": draw_results(),
-            "speed": draw_speed(),
-            "own-digits": draw_reading(IMAGES / "photo.jpg"),
+        if "training" in options.only and not options.runs:
+            for name, run_dir in runs.items():
+                train(name, run_dir)
+        photo = IMAGES / "photo.jpg"
+        if "own-digits" in options.only:
+            make_photo().save(photo, quality=88)
+        if "architecture" in options.only:
+            (IMAGES / "architecture.svg").write_text(draw_architecture())
+        figures = {
+            "training": partial(draw_training_curves, runs),
+            "results": draw_results,
+            "cost": draw_cost,
+            "speed": draw_speed,
+            "own-digits": partial(draw_reading, photo),
         }
-        for name, figure in pictures.items():
-            figure.savefig(IMAGES / f"{name}.png", dpi=150, metadata={"Software": None})
-        (IMAGES / "architecture.svg").write_text(draw_architecture())
+        for name, draw in figures.items():
+            if name in options.only:
+                draw().savefig(IMAGES / f"{name}.png", dpi=150, metadata={"Software": None})
 
 
 if __name__ == "__main__":

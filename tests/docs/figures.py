@@ -38,6 +38,8 @@ class Result:
         return Result(sweeps[0] if sweeps else [entry[key] for entry in self.value if key in entry])
 
     def __format__(self, spec: str) -> str:
+        if self.value is None:
+            return "–"
         if not isinstance(self.value, list):
             return format(self.value, spec)
         if not self.value:
@@ -70,6 +72,14 @@ class Result:
     @property
     def kilo(self) -> float:
         return float(self.value) / 1000
+
+    @property
+    def mega(self) -> float:
+        return float(self.value) / 1e6
+
+    @property
+    def tera(self) -> "Result":
+        return Result(None if self.value is None else self.value / 1e12)
 
     @property
     def interval(self) -> "Interval":

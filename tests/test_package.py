@@ -10,10 +10,12 @@ import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from tests.conftest import FAST, spawn
+from digitnet import evaluate, train
+from tests.conftest import FAST, Run, spawn
 from tests.docs.pages import command_lines
 from tests.docs.test_commands import write_files
 
@@ -44,6 +46,13 @@ def test_help_does_not_import_torch(command: str) -> None:
     exit_quietly = "try: entry.main()\nexcept SystemExit: pass"
     code = f"import sys; sys.argv[1:] = ['--help']\nimport digitnet.{command} as entry\n{exit_quietly}"
     assert not imported_by(code) & {"torch", "lightning", "torchvision", "matplotlib"}
+
+
+@pytest.mark.parametrize("command", [train, evaluate], ids=["train", "evaluate"])
+def test_help_is_what_hydra_prints(command: ModuleType, run: Run) -> None:
+    by_hydra = run(command, "--help", "seed=2")  # with an override, Hydra composes the config first
+    assert by_hydra.status == 0
+    assert run(command, "--help").out == by_hydra.out
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,14 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.resources import files
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from digitnet.cli.argparse_app import print_error, version_line
@@ -55,6 +56,9 @@ def run_hydra_app(
     if "--version" in sys.argv[1:]:
         print(version_line())
         return
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        _print_help(config_name)
+        return
     prepare_matplotlib()
     sys.argv[1:] = _expand_help_all(sys.argv[1:], config_name)
     show_traceback = _wants_traceback()
@@ -86,6 +90,13 @@ def call_hydra(config_name: str, job: Callable[..., Any]) -> None:
         job: Is called with the composed config.
     """
     hydra.main(version_base="1.3", config_path="pkg://digitnet.configs", config_name=config_name)(job)()
+
+
+def _print_help(config_name: str) -> None:
+    """Print the help of a command as Hydra would, which composes the whole config first."""
+    if is_main_process():
+        text = files("digitnet.configs").joinpath(f"hydra/help/{config_name}.yaml").read_text()
+        print(OmegaConf.select(OmegaConf.create(text), "template"))
 
 
 def _wants_traceback() -> bool:

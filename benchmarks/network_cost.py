@@ -29,9 +29,8 @@ PASSES_PER_STEP = 3  # forward, gradients of the inputs, gradients of the weight
 
 def list_presets() -> list[str]:
     """Return the override of every network and of every preset in the configs."""
-    folder = Path(configs.__file__).parent
     return [
-        f"{group}={path.stem}" for group in ("model", "experiment") for path in sorted(folder.glob(f"{group}/*.yaml"))
+        f"{group}={path.stem}" for group in ("model", "experiment") for path in sorted(CONFIGS.glob(f"{group}/*.yaml"))
     ]
 
 

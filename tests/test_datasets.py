@@ -5,6 +5,7 @@ The second real data set is Fashion-MNIST of Debian's package dataset-fashion-mn
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,77 @@ def fashion_accuracy(run_dir: Path) -> float:
     images, labels = PublishedDataModule("fashion_mnist", FASHION).split("test")
     with torch.inference_mode():
         return (digitnet.load(run_dir)(images).argmax(dim=1) == labels).double().mean().item()
+
+
+def copy_mnist(folder: Path) -> None:
+    shutil.copytree(Path(mnist.__file__).parent / "files", folder)
+
+
+def truncate_fashion_mnist(folder: Path) -> None:
+    shutil.copytree(FASHION, folder)
+    images = folder / "train-images-idx3-ubyte.gz"
+    images.write_bytes(images.read_bytes()[:1_000_000])
+
+
+def write_arrays(folder: Path, size: int, first_label: int) -> None:
+    folder.mkdir()
+    images, labels = np.zeros((90, size, size), np.uint8), np.arange(90) % 3 + first_label
+    np.savez(folder / "a.npz", train_images=images, train_labels=labels)
+
+
+def write_a_text_as_a_picture(folder: Path) -> None:
+    for name in "ab":
+        (folder / name).mkdir(parents=True)
+        (folder / name / "x.png").write_text("no picture")
+
+
+# For each data set that cannot be used: how to make it, the overrides, and what the message must contain.
+UNUSABLE_DATA: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
+    "not there": (Path.mkdir, ["data=kmnist", "data.root=files"], "there is no train-images-idx3-ubyte[.gz] in files"),
+    "no MNIST there": (
+        Path.mkdir,
+        ["data.root=files"],
+        "data.root=files: must be a folder with the four files of MNIST",
+    ),
+    "damaged": (
+        truncate_fashion_mnist,
+        ["data=fashion_mnist", "data.root=files"],
+        "train-images-idx3-ubyte.gz is damaged",
+    ),
+    "another data set": (
+        copy_mnist,
+        ["data=fashion_mnist", "data.root=files"],
+        "differs from that of the published file",
+    ),
+    "other sizes": (
+        lambda folder: write_arrays(folder, 20, 0),
+        ["data=arrays", "data.root=files/a.npz"],
+        "[90, 20, 20]",
+    ),
+    "labels out of range": (
+        lambda folder: write_arrays(folder, 28, -1),
+        ["data=arrays", "data.root=files/a.npz"],
+        "range from -1 to 1",
+    ),
+    "no pictures": (write_a_text_as_a_picture, ["data=folder", "data.root=files"], "files/a/x.png: not an image"),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE_DATA)
+def test_data_that_cannot_be_used_is_reported_in_one_line_and_no_file_is_written(
+    case: str, run: Run, tmp_path: Path
+) -> None:
+    make, overrides, expected = UNUSABLE_DATA[case]
+    if make is truncate_fashion_mnist and not FASHION.is_dir():
+        pytest.skip("needs apt-get install dataset-fashion-mnist")
+    make(tmp_path / "files")
+    before = set(tmp_path.rglob("*"))
+    result = run(train, *FAST, *overrides)
+    assert result.status == 2
+    assert result.out == ""
+    assert result.err.count("\n") == 1, result.err
+    assert expected in result.err
+    assert set(tmp_path.rglob("*")) == before
 
 
 @needs_fashion

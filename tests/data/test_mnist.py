@@ -57,6 +57,10 @@ def test_a_custom_copy_may_be_compressed_or_not(raw: Path) -> None:
         assert torch.equal(custom[1], bundled[1])
 
 
+def test_a_custom_copy_may_be_the_folder_of_the_files_itself(raw: Path) -> None:
+    assert torch.equal(mnist.load_mnist("test", raw)[0], mnist.load_mnist("test")[0])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_single_flipped_bit_is_detected(raw: Path, name: str) -> None:
     content = bytearray((raw / name).read_bytes())

@@ -201,8 +201,8 @@ class MNISTDataModule(ImageDataModule):
     """MNIST: 60,000 images for training and validation, and the 10,000 official test images for the test only.
 
     Args:
-        root: Folder of your own copy of the files, in torchvision's layout `root/MNIST/raw/`; None uses the
-            bundled files.
+        root: Folder of your own copy of the files, in torchvision's layout `root/MNIST/raw/` or the files themselves;
+            None uses the bundled files.
         batch_size: Number of training images in a batch, over all processes together. At least 1.
         val_size: Number of the 60,000 images that are held out for validation, from 0 to 59000, or a fraction of them.
         train_size: Number of training images, from 1 to `60000 - val_size`; None uses all that are left.

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from digitnet.errors import UsageError
+from digitnet.errors import ArgumentError, UsageError
 
 Split = Literal["train", "test"]
 
@@ -42,8 +42,8 @@ def load_mnist(split: Split, root: Path | None = None) -> tuple[Tensor, Tensor]:
 
     Args:
         split: "train" (60,000 images) or "test" (10,000 images).
-        root: Folder of your own copy in torchvision's layout, `root/MNIST/raw/`, compressed as `.gz` or not; None uses
-            the bundled files.
+        root: Folder of your own copy in torchvision's layout, `root/MNIST/raw/`, or one that holds the four files
+            themselves, compressed as `.gz` or not; None uses the bundled files.
 
     Returns:
         Images `[N, 28, 28]` and labels `[N]`, both uint8. They are shared between calls and must not be modified.
@@ -81,11 +81,12 @@ def read_idx(name: str, root: Path | None) -> Tensor:
     Raises:
         UsageError: If the file is missing or differs from the published one.
     """
-    folder = _BUNDLED_DIR if root is None else root / "MNIST" / "raw"
-    remedy = "install digitnet again" if root is None else "replace it, or leave out root"
-    path = next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+    remedy = "install digitnet again" if root is None else "replace it, or leave out data.root"
+    folders = [_BUNDLED_DIR] if root is None else [root / "MNIST" / "raw", root]
+    candidates = (folder / file for folder in folders for file in (name, f"{name}.gz"))
+    path = next((path for path in candidates if path.is_file()), None)
     if path is None:
-        raise UsageError(f"{folder / name}[.gz] is missing; put the four MNIST files there, or leave out root")
+        raise _missing(name, root)
     try:
         packed = path.read_bytes()
         content = gzip.decompress(packed) if path.suffix == ".gz" else packed
@@ -93,6 +94,14 @@ def read_idx(name: str, root: Path | None) -> Tensor:
         raise UsageError(f"{path} is damaged: {error}; {remedy}") from error
     verify_sha256(path, content if root else packed, name if root else path.name, remedy)
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+
+
+def _missing(name: str, root: Path | None) -> UsageError:
+    if root is None:
+        return UsageError(f"{_BUNDLED_DIR / name}.gz is missing; install digitnet again")
+    return ArgumentError(
+        "root", root, f"a folder with the four files of MNIST (there is no {name}[.gz] in it), or be left out"
+    )
 
 
 def verify_sha256(path: Path, content: bytes, name: str, remedy: str) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from digitnet.training.assessment import Assessment, ClassScore, Scaling
+from digitnet.training.assessment import Assessment, ClassScore, Mistake, Scaling
 from digitnet.training.robustness import IDENTITY, Robustness
 
 _CLASSES_SHOWN = 12
@@ -35,6 +35,11 @@ def print_assessment(title: str, assessment: Assessment) -> None:
     console.print(Columns([left, _table_of_classes(assessment.classes)]))  # one below the other where it is narrow
     for line in _notes(assessment):
         console.print(Text(line))
+    if assessment.mistakes:
+        console.print("worst mistakes (actual→predicted):")
+        console.print(
+            Columns([_describe_mistake(each) for each in assessment.mistakes[:_MISTAKES_SHOWN]], padding=(0, 2))
+        )
 
 
 def _table_of_scores(assessment: Assessment) -> Table:
@@ -79,13 +84,11 @@ def _notes(assessment: Assessment) -> list[str]:
     if assessment.unavailable:
         what = "conformal sets" if scaling else "temperature and conformal sets"
         notes.append(f"no {what}: {assessment.unavailable}")
-    if assessment.mistakes:
-        listed = [
-            f"#{each.position} {each.actual}→{each.predicted} {each.confidence:.0%}"
-            for each in assessment.mistakes[:_MISTAKES_SHOWN]
-        ]
-        notes.append(f"worst mistakes (actual→predicted): {', '.join(listed)}")
     return notes
+
+
+def _describe_mistake(mistake: Mistake) -> Text:
+    return Text(f"#{mistake.position} {mistake.actual}→{mistake.predicted} {mistake.confidence:.0%}", no_wrap=True)
 
 
 def print_robustness(robustness: Robustness) -> None:

@@ -5,7 +5,8 @@
 The multiply-adds of a training step are three times those of a forward pass, because the backward pass computes the
 gradients of the inputs and of the weights; a teacher takes a forward pass only. The seconds are those of an epoch
 through the Trainer, with logs, checkpoints and the progress bar but without validation; they are measured on fewer
-images and scaled to those of the preset.
+images and scaled to those of the preset. If the distortions of a distilled preset repeat, so that its teacher is asked
+in the first epochs only, they are a mean over both kinds of epochs.
 """
 
 import statistics
@@ -24,6 +25,7 @@ from digitnet.checkpoints.pretrained import load_ensemble
 from digitnet.training.build import build_run
 
 CONFIGS = Path(configs.__file__).parent
+REPEATED = "data.augmentation.views=1"  # from the second epoch, the teacher has seen all batches
 PASSES_PER_STEP = 3  # forward, gradients of the inputs, gradients of the weights
 
 
@@ -48,15 +50,29 @@ def describe_preset(override: str) -> dict[str, Any]:
     multiply_adds = run.model.count_multiply_adds()
     teacher = run.model.distillation.teacher.count_multiply_adds() if run.model.distillation else 0
     # The logits of a teacher are kept for the epochs that repeat.
-    taught_epochs = min(epochs, getattr(run.data.augmentation, "views", None) or epochs)
+    taught_epochs = min(epochs, getattr(run.data.augmentation, "views", None) or epochs) if teacher else 0
     training = images * (PASSES_PER_STEP * multiply_adds * epochs + teacher * taught_epochs)
     return {
         "parameters": count_parameters(run.model),
         "multiply_adds": multiply_adds,
         "epochs": epochs,
+        "taught_epochs": taught_epochs,
         "train_images": images,
         "training_multiply_adds": training,
     }
+
+
+def repeats_views(cost: dict[str, Any]) -> bool:
+    """Return whether the teacher of a preset is asked in the first epochs only."""
+    return bool(0 < cost["taught_epochs"] < cost["epochs"])
+
+
+def mean_seconds(override: str, cost: dict[str, Any], seconds: harness.Seconds) -> float:
+    """Return the seconds of an epoch of a preset, a mean over the epochs with and without its teacher."""
+    first = statistics.median(seconds[override])
+    later = statistics.median(seconds.get(f"{override},{REPEATED}", seconds[override]))
+    taught = cost["taught_epochs"] / cost["epochs"]
+    return taught * first + (1 - taught) * later
 
 
 def describe_teachers() -> dict[str, Any]:
@@ -90,9 +106,11 @@ def main() -> None:
     costs = {override: describe_preset(override) for override in list_presets()}
     size = ("++data.val_size=0", f"++data.train_size={arguments.train_size}")
     cases = {override: partial(harness.time_trainer_epoch, override, *size, epochs=2) for override in costs}
+    for override in filter(lambda each: repeats_views(costs[each]), costs):
+        cases[f"{override},{REPEATED}"] = partial(cases[override], f"++{REPEATED}")
     seconds = harness.time_interleaved(cases, arguments.repeats)
     for override, cost in costs.items():
-        epoch = statistics.median(seconds[override]) * cost["train_images"] / arguments.train_size
+        epoch = mean_seconds(override, cost, seconds) * cost["train_images"] / arguments.train_size
         cost |= {"seconds_per_epoch": epoch, "minutes": epoch * cost["epochs"] / 60}
     rows = [
         (f"`{override}`", f"{cost['parameters']:,}", f"{cost['multiply_adds']:,}", cost["seconds_per_epoch"])

@@ -17,6 +17,8 @@ TABLE_MARKS = (
     "| % |",
     "| median |",
     "efficiency",
+    "seconds an epoch",
+    "% of the steps",
 )  # one of them is in every table of a benchmark
 
 
@@ -69,7 +71,7 @@ def test_start_up_and_evaluation_are_measured(tmp_path: Path) -> None:
     assert len(startup["median_ratios"]) == 3
     evaluation = run_benchmark("evaluation.py", tmp_path / "evaluation.json")
     assert_same_keys_as_committed(evaluation, "evaluation.json")
-    assert len(evaluation["median_ratios"]) == 2
+    assert len(evaluation["median_ratios"]) == 3
 
 
 @pytest.mark.slow
@@ -114,6 +116,24 @@ def test_a_run_is_measured_with_each_launcher(tmp_path: Path) -> None:
     for costs in result["costs"].values():
         assert {"1_process", "2_processes_lightning", "2_processes_torchrun"} <= costs.keys()
         assert all(0 < cost["epoch_seconds"] < cost["command_seconds"] for cost in costs.values())
+
+
+@pytest.mark.slow
+def test_the_cost_of_every_preset_and_published_system_is_measured(tmp_path: Path) -> None:
+    result = run_benchmark("network_cost.py", tmp_path / "out.json", "--train-size", 512)
+    assert_same_keys_as_committed(result, "network_cost.json")
+    measured = [cost for name, cost in result["digitnet"].items() if name != "teachers"]
+    assert all(cost["minutes"] > 0 and cost["training_multiply_adds"] > 0 for cost in measured)
+
+
+@pytest.mark.slow
+def test_the_parts_of_a_training_step_are_measured(tmp_path: Path) -> None:
+    profile = run_benchmark("step_profile.py", tmp_path / "profile.json", "--train-size", 2560)
+    assert_same_keys_as_committed(profile, "step_profile.json")
+    for fractions in profile["fraction_of_time"].values():
+        assert sum(fractions.values()) == pytest.approx(1, abs=0.02)
+    savings = run_benchmark("step_savings.py", tmp_path / "savings.json", "--train-size", 2560)
+    assert_same_keys_as_committed(savings, "step_savings.json")
 
 
 @pytest.mark.slow

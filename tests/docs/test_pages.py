@@ -92,6 +92,14 @@ def test_the_layout_in_the_readme_is_that_of_the_package() -> None:
     assert packages == set(re.findall(r"^  (\w+)/", layout, re.MULTILINE))
 
 
+def test_every_network_and_preset_has_a_row_on_the_cost_page() -> None:
+    rows = set(re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/cost.md").read_text(), re.MULTILINE))
+    presets = {
+        f"{group}={path.stem}" for group in ("model", "experiment") for path in ROOT.glob(f"configs/{group}/*.yaml")
+    }
+    assert presets == rows
+
+
 def test_every_picture_is_used_and_every_used_picture_is_there() -> None:
     used = {name for page in PAGES for name in re.findall(r"images/([\w-]+\.(?:png|svg|jpg))", page.read_text())}
     assert used == {path.name for path in (ROOT / "docs/images").iterdir()}

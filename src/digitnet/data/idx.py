@@ -37,7 +37,7 @@ def find_files(name: str, root: Path | None) -> dict[str, Path]:
         The paths by file name; each file is compressed as `.gz` or not.
 
     Raises:
-        ArgumentError: If a file is missing.
+        UsageError: If a file is missing.
     """
     dataset = DATASETS[name]
     roots = [root] if root is not None else [default_root(), *([dataset.system_dir] if dataset.system_dir else [])]
@@ -56,14 +56,15 @@ def _with_or_without_gz(path: Path) -> Path | None:
     return next((each for each in (path, path.with_name(f"{path.name}.gz")) if each.is_file()), None)
 
 
-def _missing(dataset: PublishedDataset, root: Path | None, reason: str) -> ArgumentError:
+def _missing(dataset: PublishedDataset, root: Path | None, reason: str) -> UsageError:
     """Return the error that names both ways to a data set that is not there."""
-    return ArgumentError(
-        "root",
-        "null" if root is None else root,
-        f"a folder with the four files of {dataset.title} ({reason}); or data.download=true (download=True in Python) "
-        f"downloads them, {dataset.download_mb} MB",
-    )
+    download = f"data.download=true (download=True in Python) downloads them, {dataset.download_mb} MB"
+    if root is None:
+        return UsageError(
+            f"{dataset.title}: its four files are not here ({reason}); data.root=DIR names a folder that has them, or "
+            f"{download}"
+        )
+    return ArgumentError("root", root, f"a folder with the four files of {dataset.title} ({reason}); or {download}")
 
 
 @cache  # a sweep reads the files once and not once a job; the tensors are never modified

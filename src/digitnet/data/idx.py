@@ -92,7 +92,7 @@ def load_published(name: str, split: Split, root: Path | None = None) -> tuple[T
     classes = labels.astype(np.int64) - dataset.first_label
     _require(images.shape == (size, 28, 28), paths[image_file], f"has shape {images.shape}", dataset)
     _require(labels.shape == (size,), paths[label_file], f"has shape {labels.shape}", dataset)
-    in_range = classes.min() >= 0 and classes.max() < len(dataset.classes)
+    in_range = bool(classes.min() >= 0 and classes.max() < len(dataset.classes))
     _require(in_range, paths[label_file], f"has labels from {labels.min()} to {labels.max()}", dataset)
     counts = np.bincount(classes, minlength=len(dataset.classes))
     is_balanced = counts.min() == counts.max() or not dataset.is_balanced

@@ -179,7 +179,7 @@ def _white_level(values: NDArray[np.float32], mode: str) -> np.float32:
 def _composite_alpha(pixels: NDArray[np.float32]) -> Picture:
     """Composite RGBA on paper: white around dark strokes, black around bright ones, more page around a page."""
     colours, alpha = pixels[..., :3], pixels[..., 3:]
-    weights = alpha[..., 0] / max(alpha.sum(), 1e-6)
+    weights = alpha[..., 0] / np.maximum(alpha.sum(), np.float32(1e-6))
     brightness = colours.mean(axis=2)
     mean = (weights * brightness).sum()
     spread = np.sqrt((weights * (brightness - mean) ** 2).sum())

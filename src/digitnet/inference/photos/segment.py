@@ -113,7 +113,11 @@ def _connected_components(labels: Labels) -> list[_Component]:
     """Return the components of a labelled image, without specks."""
     areas = np.bincount(labels.ravel()).tolist()
     boxes = enumerate(ndimage.find_objects(labels), start=1)
-    components = [_Component([n], areas[n], box[0].start, box[1].start, box[0].stop, box[1].stop) for n, box in boxes]
+    components = [
+        _Component([n], areas[n], box[0].start, box[1].start, box[0].stop, box[1].stop)
+        for n, box in boxes
+        if box is not None  # a number that no pixel has
+    ]
     return [each for each in components if each.area > THRESHOLDS.min_component_area * max(areas[1:])]
 
 

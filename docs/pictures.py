@@ -29,7 +29,6 @@ from scipy import ndimage
 
 import digitnet
 from digitnet.data import mnist
-from digitnet.inference.photos.image_io import load_image
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -285,11 +284,10 @@ def make_photo(size: tuple[int, int] = (300, 720)) -> Image.Image:
 def draw_reading(photo: Path) -> Figure:
     """Draw a photo with a box around each digit, and below it what the network saw and its most probable digits."""
     result = digitnet.read(photo)
-    picture = load_image(photo)  # scaled down, and the boxes with it
     figure = Figure(figsize=(7.2, 5.0), layout="constrained")
     grid = figure.add_gridspec(2, len(result.digits), height_ratios=(3, 2.6))
     above = figure.add_subplot(grid[0, :])
-    above.imshow(picture)
+    above.imshow(Image.open(photo))
     above.set_title(f'{photo.name}: digitnet.read(...).text == "{result.text}"', fontsize=11, loc="left")
     hide(above)
     for column, digit in enumerate(result.digits):

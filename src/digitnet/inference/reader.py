@@ -18,9 +18,8 @@ from digitnet.data import ImageDataModule, MNISTDataModule
 from digitnet.data.catalog import DIGITS
 from digitnet.errors import UsageError
 from digitnet.inference.calibration import fit_calibration
-from digitnet.inference.photos.image_io import load_image
 from digitnet.inference.photos.parallel import detect_files
-from digitnet.inference.photos.segment import Box, DetectedDigit, detect_digits
+from digitnet.inference.photos.segment import Box, DetectedDigit, detect_in
 from digitnet.models import Calibration, DigitModule
 
 MIN_CONFIDENCE = 0.5  # more probable than all other classes together
@@ -36,7 +35,7 @@ class DigitPrediction:
     """The network's input `[28, 28]`, bright ink on a dark ground."""
 
     box: Box
-    """Left, top, right and bottom in pixels of the picture, after a large picture was scaled down."""
+    """Left, top, right and bottom in pixels of the upright picture; right and bottom are exclusive."""
 
     probabilities: tuple[float, ...]
     """Calibrated probabilities of the classes."""
@@ -142,7 +141,7 @@ class DigitReader:
         Raises:
             UsageError: If the source is not a picture.
         """
-        return self.classify([detect_digits(load_image(source))])[0]
+        return self.classify([detect_in(source)])[0]
 
     def read_files(self, paths: Sequence[Path]) -> Iterator[ReadResult | UsageError]:
         """Read the digits in many files; with many files, one process per core searches the pictures for digits.

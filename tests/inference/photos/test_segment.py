@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import ExifTags, Image, ImageDraw
 from scipy import ndimage
 from skimage.measure import euler_number
 
 from benchmarks.photo_generator import generate_photographs
 from digitnet.data import mnist
 from digitnet.inference.photos.image_io import load_image
-from digitnet.inference.photos.segment import DetectedDigit, detect_digits
+from digitnet.inference.photos.segment import DetectedDigit, detect_digits, detect_in
 from digitnet.inference.photos.thresholds import THRESHOLDS
 from digitnet.inference.reader import DigitReader
 
@@ -181,6 +181,23 @@ def test_the_box_is_the_bounding_box_of_the_digit() -> None:
     picture[50:150, 200:215] = 0
     (digit,) = detect_digits(load_image(picture))
     assert digit.box == (200, 50, 215, 150)
+
+
+@pytest.mark.parametrize("orientation", [1, 6, 8], ids=["upright", "turned right", "turned left"])
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_the_box_is_in_pixels_of_the_upright_picture_however_large_it_is(
+    name: str, orientation: int, tmp_path: Path
+) -> None:
+    expected = (800, 200, 860, 600)
+    upright = Image.new("L", (1200, 800), 255)
+    ImageDraw.Draw(upright).rectangle((800, 200, 859, 599), fill=0)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    upright.rotate({1: 0, 6: 90, 8: 270}[orientation], expand=True).save(tmp_path / name, exif=exif)
+    (digit,) = detect_in(tmp_path / name)
+    assert np.abs(np.subtract(digit.box, expected)).max() <= 4
+    (in_array,) = detect_in(np.asarray(upright))
+    assert np.abs(np.subtract(in_array.box, expected)).max() <= 4
 
 
 # The same digit in different pictures

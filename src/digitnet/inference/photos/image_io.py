@@ -43,16 +43,35 @@ def load_image(source: str | Path | Image.Image | NDArray[Any]) -> Picture:
     Raises:
         UsageError: If the source is not a picture, is damaged or is too large.
     """
+    return load_with_size(source)[0]
+
+
+def load_with_size(source: str | Path | Image.Image | NDArray[Any]) -> tuple[Picture, tuple[int, int]]:
+    """Load a picture (see `load_image`), and return its width and height in pixels before it was reduced too.
+
+    Raises:
+        UsageError: If the source is not a picture, is damaged or is too large.
+    """
     try:
         with pillow_guards.silence_pillow():
             if isinstance(source, str | Path):
                 with _open_regular_file(Path(source)) as file, _open_bounded(file) as image:
-                    return _to_rgb(image)
-            return _to_rgb(source if isinstance(source, Image.Image) else _from_array(source))
+                    size = image.size
+                    image.draft(None, (2 * MAX_SIDE, 2 * MAX_SIDE))  # decode no more of a large JPEG than is needed
+                    return _with_upright_size(_to_rgb(image), size)
+            image = source if isinstance(source, Image.Image) else _from_array(source)
+            return _with_upright_size(_to_rgb(image), image.size)
     except Exception as error:  # Pillow raises whatever the broken bytes lead to: six kinds were seen
         name = source if isinstance(source, str | Path) else f"the {type(source).__name__}"
         what = error if isinstance(error, UsageError) else f"is damaged ({error}); save or copy it again"
         raise UsageError(printable(f"{name}: {what}")) from error
+
+
+def _with_upright_size(picture: Picture, size: tuple[int, int]) -> tuple[Picture, tuple[int, int]]:
+    """Return an upright picture, and the size before it was reduced, whose sides a rotation may have exchanged."""
+    height, width = picture.shape[:2]
+    is_rotated = (width > height) == (size[0] < size[1])
+    return picture, (size[1], size[0]) if is_rotated else size
 
 
 def printable(text: str) -> str:
@@ -85,7 +104,7 @@ def _open_regular_file(path: Path) -> IO[bytes]:
 
 
 def _open_bounded(file: IO[bytes]) -> Image.Image:
-    """Open a picture and check its size before it is decoded; of a large JPEG, only what is needed will be decoded."""
+    """Open a picture and check its size before it is decoded."""
     try:
         image = pillow_guards.open_image(file, FORMATS)
     except (UnidentifiedImageError, SyntaxError) as error:
@@ -95,7 +114,6 @@ def _open_bounded(file: IO[bytes]) -> Image.Image:
     _check_pixels(*image.size, image.format)
     if isinstance(image, TiffImageFile):  # its tiles may be larger than the picture
         _check_pixels(int(image.tag_v2.get(TILEWIDTH, 1)), int(image.tag_v2.get(TILELENGTH, 1)))
-    image.draft(None, (2 * MAX_SIDE, 2 * MAX_SIDE))
     return image
 
 

@@ -16,8 +16,7 @@ from types import ModuleType
 
 from digitnet import signals
 from digitnet.errors import RunError, UsageError
-from digitnet.inference.photos.image_io import load_image
-from digitnet.inference.photos.segment import DetectedDigit, detect_digits
+from digitnet.inference.photos.segment import DetectedDigit, detect_in
 
 Detection = list[DetectedDigit] | UsageError
 
@@ -60,7 +59,7 @@ def detect_files(paths: Sequence[Path]) -> Iterator[Detection]:
 def _detect_file(path: Path) -> Detection:
     """Detect the digits in a file; return the error instead of raising it, so that the next files are still read."""
     try:
-        return detect_digits(load_image(path))
+        return detect_in(path)
     except UsageError as error:
         return error
 

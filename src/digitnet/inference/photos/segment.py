@@ -1,6 +1,8 @@
 """Detect the digits in a picture and convert each to an MNIST image: 28 × 28, bright ink on black."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from digitnet.inference.photos.filters import Mask, dilate
-from digitnet.inference.photos.image_io import Picture
+from digitnet.inference.photos.image_io import Picture, load_with_size
 from digitnet.inference.photos.ink import Gray, find_ink, find_strokes
 from digitnet.inference.photos.normalize import to_mnist
 from digitnet.inference.photos.thresholds import THRESHOLDS
@@ -66,6 +68,26 @@ class _Component:
         self.area += other.area
         self.top, self.left = min(self.top, other.top), min(self.left, other.left)
         self.bottom, self.right = max(self.bottom, other.bottom), max(self.right, other.right)
+
+
+def detect_in(source: str | Path | Image.Image | NDArray[Any]) -> list[DetectedDigit]:
+    """Detect the digits in a picture of any size.
+
+    Args:
+        source: A path, a PIL image or an array (see `load_image`).
+
+    Returns:
+        The digits in reading order. Their boxes are in pixels of the source, upright and before it was reduced.
+
+    Raises:
+        UsageError: If the source is not a picture, is damaged or is too large.
+    """
+    picture, (width, height) = load_with_size(source)
+    right, down = width / picture.shape[1], height / picture.shape[0]
+    return [
+        replace(digit, box=tuple(round(edge * scale) for edge, scale in zip(digit.box, 2 * (right, down), strict=True)))
+        for digit in detect_digits(picture)
+    ]
 
 
 def detect_digits(picture: Picture) -> list[DetectedDigit]:

@@ -47,7 +47,13 @@ def load_image(source: str | Path | Image.Image | NDArray[Any]) -> Picture:
 
 
 def load_with_size(source: str | Path | Image.Image | NDArray[Any]) -> tuple[Picture, tuple[int, int]]:
-    """Load a picture (see `load_image`), and return its width and height in pixels before it was reduced too.
+    """Load a picture, and return its size before it was reduced too.
+
+    Args:
+        source: A path, a PIL image or an array (see `load_image`).
+
+    Returns:
+        RGB colours `[height, width, 3]`, from 0 to 1, and the width and height in pixels that the upright picture had.
 
     Raises:
         UsageError: If the source is not a picture, is damaged or is too large.

@@ -75,6 +75,7 @@ COST_LABELS = {  # (points to the right and up, alignment) of the labels that ot
     ("multiply_adds", "Keras example"): ((4, -20), "right"),
     ("multiply_adds", "baseline_cnn"): ((8, -12), "left"),
     ("multiply_adds", "cnn_teacher"): ((-8, -3), "right"),
+    ("multiply_adds", "resnet"): ((-2, 8), "center"),
     ("multiply_adds", "Cireşan"): ((-2, -14), "center"),
     ("training_multiply_adds", "train_mnist_fast, 1 epoch"): ((-24, 8), "center"),
     ("training_multiply_adds", "train_mnist_fast, 2 epochs"): ((-48, -15), "center"),
@@ -82,6 +83,7 @@ COST_LABELS = {  # (points to the right and up, alignment) of the labels that ot
     ("training_multiply_adds", "baseline_cnn_dropout"): ((0, -20), "right"),
     ("training_multiply_adds", "baseline_cnn_dense64"): ((8, 3), "left"),
     ("training_multiply_adds", "cnn_teacher"): ((-8, -3), "right"),
+    ("training_multiply_adds", "resnet"): ((-2, 8), "center"),
     ("training_multiply_adds", "cnn_best"): ((-8, -8), "right"),
     ("training_multiply_adds", "ResNet-preact-20"): ((-8, -8), "right"),
 }

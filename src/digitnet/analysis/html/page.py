@@ -82,7 +82,10 @@ def _figure(chart: str, caption: str) -> str:
 
 def _overview(report: Report, drawn: list[GroupSummary]) -> str:
     """Return a card for each group that is drawn, the findings, and the notes."""
-    cards = "".join(_card(summary, color_of(index), bool(report.comparisons) and index == 0) for index, summary in enumerate(drawn))
+    cards = "".join(
+        _card(summary, color_of(index), baseline=bool(report.comparisons) and index == 0)
+        for index, summary in enumerate(drawn)
+    )
     omitted = len(report.summaries) - len(drawn)
     notes = list(report.notes)
     if omitted:

@@ -76,7 +76,7 @@ def load_with_size(source: str | Path | Image.Image | NDArray[Any]) -> tuple[Pic
 def _with_upright_size(picture: Picture, size: tuple[int, int]) -> tuple[Picture, tuple[int, int]]:
     """Return an upright picture, and the size before it was reduced, whose sides a rotation may have exchanged."""
     height, width = picture.shape[:2]
-    is_rotated = (width > height) == (size[0] < size[1])
+    is_rotated = (width - height) * (size[0] - size[1]) < 0
     return picture, (size[1], size[0]) if is_rotated else size
 
 

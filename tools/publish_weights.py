@@ -80,7 +80,7 @@ def measure_calibration(run_dir: Path, overrides: list[str]) -> dict[str, Any]:
     """
     model = checkpoint_format.load_checkpoint_model(run_dir / "checkpoints" / "last.ckpt")
     calibration = DigitReader(model).fit_calibration()
-    recipe = [override for override in overrides if not override.startswith(("test=", "hydra."))]
+    recipe = [override for override in overrides if not override.startswith(("test=", "resume=", "hydra."))]
     return {
         "temperature": calibration.temperature,
         "energy": calibration.energy_threshold,

@@ -70,6 +70,8 @@ def test_weights_are_published_with_the_calibration_of_a_run_that_held_out_the_v
     assert "must be a run of: model=mlp debug=fast data.val_size=5000" in capsys.readouterr().err
     assert not pretrained.pretrained_paths(), "the run may have other validation images"
     assert run(train, *FAST, "seed=2", "data.val_size=5000", "hydra.run.dir=held_out").status == 0
+    record = tmp_path / "held_out" / ".hydra" / "overrides.yaml"
+    record.write_text(record.read_text() + "- ++resume='/a/run'\n")  # as in the record of a run that was resumed
     run_tool(monkeypatch, "publish_weights", "mlp", "runs", "held_out")
     card = json.loads((tmp_path / "mlp.json").read_text())["calibration"]
     assert card["reproduce"] == "python -m digitnet.train model=mlp debug=fast seed=2 data.val_size=5000"

@@ -37,4 +37,4 @@ slurm:  ## run jobs in a SLURM on this machine, five minutes; as root, with slur
 	python -m pytest -m slurm -n 0
 
 bench:  ## run the benchmarks, an hour; see benchmarks/README.md for those that it leaves out
-	for name in trainer_overhead startup evaluation guard_overhead tensorboard_cost scaling image_throughput export sweep step_profile step_savings network_cost; do python benchmarks/$$name.py || exit 1; done
+	for name in trainer_overhead startup evaluation guard_overhead tensorboard_cost scaling image_throughput export sweep step_profile step_savings network_cost precision; do python benchmarks/$$name.py || exit 1; done

@@ -65,6 +65,13 @@ def test_the_trainer_is_compared_with_a_hand_written_loop_and_a_dataloader(tmp_p
 
 
 @pytest.mark.slow
+def test_bfloat16_is_compared_with_float32(tmp_path: Path) -> None:
+    result = run_benchmark("precision.py", tmp_path / "out.json", "--train-size", 500)
+    assert_same_keys_as_committed(result, "precision.json")
+    assert all(ratio > 0 for ratio in result["bf16_mixed_vs_float32"].values())
+
+
+@pytest.mark.slow
 def test_start_up_and_evaluation_are_measured(tmp_path: Path) -> None:
     startup = run_benchmark("startup.py", tmp_path / "startup.json")
     assert_same_keys_as_committed(startup, "startup.json")

@@ -1,6 +1,7 @@
 """The answers to the tuning photographs are those that were recorded before the reading was made faster.
 
 `tuning_answers.json` holds, by the beginning of the SHA-256 of a photograph, what both networks read in it.
+The answers of a network are recorded again when its bundled weights change.
 """
 
 import hashlib

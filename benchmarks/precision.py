@@ -2,7 +2,7 @@
 
     python benchmarks/precision.py        writes benchmarks/results/precision.json
 
-It saves time only on a processor that computes in bfloat16 (AVX512-BF16 or AMX on x86).
+It is meant for a processor that computes in bfloat16 (AVX512-BF16 or AMX on x86).
 """
 
 from functools import partial
@@ -13,7 +13,7 @@ PRESETS = ("model=cnn", "model=resnet", "experiment=cnn_teacher_unpadded", "mode
 
 
 def main() -> None:
-    parser = harness.benchmark_parser(__doc__, "precision.json", repeats=3)
+    parser = harness.benchmark_parser(__doc__, "precision.json", repeats=2)
     harness.add_train_size(parser, 12_000)
     arguments = parser.parse_args()
     size = f"++data.train_size={arguments.train_size}"

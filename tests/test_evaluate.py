@@ -225,6 +225,7 @@ def test_images_that_the_network_may_have_seen_calibrate_nothing(
     assert reason in " ".join(result.out.split())
     assert "conformal set " not in result.out
     assert ("from the model's card" in " ".join(result.out.split())) == ("bundled" in arguments[0])
+    assert ("T = 1.35" in result.out) == ("bundled:mlp" in arguments[0]), "the card has a temperature"
 
 
 def test_an_ensemble_is_calibrated_on_images_that_none_of_its_networks_has_seen(run: Run, trained_run: Path) -> None:

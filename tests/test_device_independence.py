@@ -20,7 +20,7 @@ from digitnet.data import DeterministicLoader, loader
 from digitnet.models import DigitClassifier, Ensemble, EpochMetrics
 
 GPU = torch.device("cuda:0")
-AUGMENTATION = Augmentation(rotation=10, scale=0.1, shear=0.1, shift=1, elastic=0.5)
+AUGMENTATION = Augmentation(rotation=10, scale=0.1, shear=0.1, shift=1, elastic=0.5, cutout=4)
 SYNCHRONIZATION = Exception  # fake tensors raise several types
 
 

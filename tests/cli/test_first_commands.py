@@ -34,7 +34,7 @@ def compose(*arguments: str) -> Any:
 ACCEPTED = [
     "optimizer=adam", "schedule=constant", "logger=csv", "logger=many", "callbacks=early_stopping",
     "callbacks=[early_stopping,device_stats]", "callbacks=none", "trainer=cpu", "trainer=gpu", "trainer=ddp",
-    "augmentation=light", "augmentation=strong", f"trainer.logger._target_={CSV}",
+    "augmentation=light", "augmentation=strong", "augmentation=cutout", f"trainer.logger._target_={CSV}",
     f"trainer.logger={{_target_: {CSV}, save_dir: x}}", f"trainer.callbacks={{es: {STOP}}}",
     f"trainer.callbacks=[{STOP}]",
     "+trainer.precision=bf16-mixed", "+callbacks=early_stopping", "+experiment=fast",

@@ -74,6 +74,30 @@ def test_scale_changes_the_ink_by_at_most_its_square() -> None:
     assert 1 / 1.2**2 - 0.05 < ratio.min() < 0.85
 
 
+def test_cutout_blackens_one_square_in_each_image_and_leaves_the_rest() -> None:
+    white = torch.full((500, 28, 28), 255, dtype=torch.uint8)
+    black = Augmentation(cutout=8)(white, seed=0) < 0.5
+    heights, widths = black.any(dim=2).sum(dim=1), black.any(dim=1).sum(dim=1)
+    assert torch.equal(black.sum(dim=(1, 2)), heights * widths)
+    assert heights.max() == widths.max() == 8
+    assert heights.min() <= 5  # squares at the border are cut off by it
+
+
+def test_cutout_reaches_every_pixel_and_differs_between_images() -> None:
+    white = torch.full((2000, 28, 28), 255, dtype=torch.uint8)
+    black = Augmentation(cutout=8)(white, seed=0) < 0.5
+    assert black.any(dim=0).all()
+    assert len(black.flatten(1).unique(dim=0)) > 500
+
+
+def test_cutout_comes_after_the_distortions_and_does_not_change_them() -> None:
+    distortions = {"rotation": 15, "shift": 2, "elastic": 1}
+    plain, cut = Augmentation(**distortions)(IMAGES, seed=0), Augmentation(**distortions, cutout=10)(IMAGES, seed=0)
+    changed = plain != cut
+    assert changed.any()
+    assert (cut[changed] == 0).all()
+
+
 def test_only_training_batches_are_augmented() -> None:
     data = MNISTDataModule(augmentation=ALL)
     assert next(iter(data.train_dataloader()))[0].dtype == torch.float32
@@ -81,7 +105,7 @@ def test_only_training_batches_are_augmented() -> None:
         assert next(iter(loader))[0].dtype == torch.uint8
 
 
-@pytest.mark.parametrize("amounts", [{"rotation": -1}, {"scale": 1.0}, {"elastic": float("nan")}])
+@pytest.mark.parametrize("amounts", [{"rotation": -1}, {"scale": 1.0}, {"elastic": float("nan")}, {"cutout": 29}])
 def test_an_amount_out_of_range_raises_an_error_that_names_it(amounts: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=rf"^{next(iter(amounts))}=.*: must be"):
         Augmentation(**amounts)

@@ -1,4 +1,4 @@
-"""Random affine and elastic distortions of digits."""
+"""Random affine and elastic distortions of digits, and cutout."""
 
 from dataclasses import dataclass
 
@@ -14,9 +14,9 @@ _ELASTIC_GRID_SIZE = 6
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A random affine map and a random elastic distortion, drawn for each image and applied in one resampling.
+    """A random affine map and a random elastic distortion in one resampling, then cutout, drawn for each image.
 
-    Each argument but `elastic` is the largest amount, drawn uniformly from both signs; 0 turns a distortion off.
+    The first four arguments are the largest amounts, drawn uniformly from both signs; 0 turns a distortion off.
 
     Args:
         rotation: Rotation about the centre in degrees, from 0 to 180.
@@ -25,6 +25,8 @@ class Augmentation:
         shift: Horizontal and vertical displacement in pixels, from 0 to 28.
         elastic: Standard deviation of the displacement at the points of a coarse grid in pixels, from 0 to 14; the
             displacements between are interpolated (after Simard, Steinkraus and Platt, 2003).
+        cutout: Side of a square in pixels, from 0 to 28, that is set to black (DeVries and Taylor, 2017). Its centre is
+            drawn from all positions in the image, so that a part of the square may lie outside.
         views: Number of different distortions of each image. After this many epochs, the order and the distortions of
             the batches repeat, and the outputs of a teacher are reused (see `Distillation`). At least 1; None means
             that every epoch differs.
@@ -38,11 +40,13 @@ class Augmentation:
     shear: float = 0.0
     shift: float = 0.0
     elastic: float = 0.0
+    cutout: int = 0
     views: int | None = None
 
     def __post_init__(self) -> None:
         check_argument(self.views is None or self.views >= 1, "views", self.views, "at least 1")
-        for name, limit in {"rotation": 180, "scale": 0.9, "shear": 2, "shift": 28, "elastic": 14}.items():
+        limits = {"rotation": 180, "scale": 0.9, "shear": 2, "shift": 28, "elastic": 14, "cutout": 28}
+        for name, limit in limits.items():
             amount = getattr(self, name)
             check_argument(0 <= amount <= limit, name, amount, f"from 0 to {limit}")
 
@@ -62,7 +66,8 @@ class Augmentation:
         if self.elastic > 0:
             grid = grid + self._sample_elastic(n, height, width, generator)
         pixels = images.unsqueeze(1).float() / 255
-        return F.grid_sample(pixels, grid, align_corners=False).squeeze(1)
+        pixels = F.grid_sample(pixels, grid, align_corners=False).squeeze(1)
+        return pixels.masked_fill(self._sample_squares(n, height, width, generator), 0) if self.cutout else pixels
 
     def _sample_affine(self, n: int, generator: torch.Generator) -> Tensor:
         """Return maps `[N, 2, 3]` from output to input coordinates, both from -1 to 1."""
@@ -81,3 +86,11 @@ class Augmentation:
         coarse = torch.randn(n, 2, size, size, generator=generator, device=generator.device)
         field = F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=True)
         return field.permute(0, 2, 3, 1) * (self.elastic * 2 / 28)
+
+    def _sample_squares(self, n: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+        """Return masks `[N, H, W]` that are true in a square of each image."""
+        device = generator.device
+        center_y, center_x = torch.rand(2, n, 1, generator=generator, device=device)
+        rows = (torch.arange(height, device=device) + 0.5 - center_y * height).abs() < self.cutout / 2
+        columns = (torch.arange(width, device=device) + 0.5 - center_x * width).abs() < self.cutout / 2
+        return rows.unsqueeze(2) & columns.unsqueeze(1)

@@ -55,6 +55,7 @@ PUBLISHED = {  # the labels of published classifiers in the picture of the costs
     "hinton": "Hinton, distilled 784-800-800-10",
     "ciresan": "Cireşan",
 }
+IN_BFLOAT16 = " trainer.precision=bf16-mixed"  # the end of the overrides of runs whose preset does not say it
 COST_TICKS = [0.2, 0.3, 0.5, 1, 2]  # % errors
 COST_LEGEND = (
     ("digitnet, CNN", ORANGE, "o"),
@@ -201,7 +202,7 @@ def read_costs() -> list[dict[str, Any]]:
     """Return cost, test accuracies and look of every classifier whose accuracy is known, in benchmarks/results."""
     costs = json.loads((RESULTS / "network_cost.json").read_text())
     accuracies = {
-        " ".join(sweep["overrides"]): [run["test/acc"] for run in sweep["runs"]]
+        " ".join(sweep["overrides"]).removesuffix(IN_BFLOAT16): [run["test/acc"] for run in sweep["runs"]]
         for sweep in json.loads((RESULTS / "accuracy.json").read_text())
     }
     accuracies["experiment=fast"] = json.loads((RESULTS / "keras.json").read_text())["fast_run_test_acc"]

@@ -15,7 +15,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from digitnet import CNN, MLP, DigitClassifier, MNISTDataModule
+from digitnet import CNN, MLP, DigitClassifier, MNISTDataModule, ResNet
 from digitnet.cli.override_validation import check_types
 from digitnet.errors import UsageError
 from digitnet.training.build import build_run
@@ -87,7 +87,7 @@ def test_a_model_config_sets_its_own_recipe_and_an_override_takes_precedence(tmp
     assert (changed.trainer.max_epochs, changed.model.hparams.lr, changed.data.augmentation) == (7, 0.5, None)
 
 
-@pytest.mark.parametrize(("choice", "network"), [("cnn", CNN), ("mlp", MLP)])
+@pytest.mark.parametrize(("choice", "network"), [("cnn", CNN), ("mlp", MLP), ("resnet", ResNet)])
 def test_the_defaults_of_a_class_are_the_values_of_its_config(
     choice: str, network: type[DigitClassifier], tmp_path: Path
 ) -> None:

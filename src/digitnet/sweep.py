@@ -1,4 +1,4 @@
-"""Search the best values of overrides: `python -m digitnet.sweep study=DIR trials=40 'optimizer.lr=interval(…)'`."""
+"""Search for the best values of overrides: `python -m digitnet.sweep study=DIR trials=9 'optimizer.lr=interval(…)'`."""
 
 import sys
 from collections.abc import Sequence

@@ -25,6 +25,20 @@ def test_a_closed_output_pipe_ends_the_command_without_an_error_message() -> Non
     assert process.returncode == 141
 
 
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_a_help_that_nobody_reads_ends_without_an_error_message(option: str) -> None:
+    program = f"import sys; from digitnet.train import main; sys.argv[1:] = ['{option}']; sys.stdin.read(); main()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], text=True, **pipes) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        process.stdin.close()  # now the program prints
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
 def test_a_signal_whose_exception_is_caught_elsewhere_still_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     events = []
 

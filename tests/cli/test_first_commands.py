@@ -179,12 +179,14 @@ def test_names_and_types_are_checked_without_importing_torch(arguments: list[str
 
 
 PAGE = (ROOT / "docs" / "coming-from-lightning-hydra-template.md").read_text()
-ROWS = re.findall(r"^\| `(.+?)` \| `(.+?)` \|", PAGE, re.MULTILINE)
+ROWS = re.findall(r"^\| `(.+?)` \| (`.+?`|–) \|", PAGE, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("theirs", "ours"), ROWS, ids=[row[0] for row in ROWS])
 def test_an_override_of_lightning_hydra_template_is_accepted_or_answered(theirs: str, ours: str, run: Run) -> None:
-    compose(*shlex.split(ours))
+    ours = ours.strip("`")
+    if "RUN_DIR" not in ours and ours != "–":
+        compose(*shlex.split(ours))
     if theirs.lstrip("+").lower() != ours.lower():
         result = run(train, *shlex.split(theirs))
         assert (result.status, result.err.count("\n")) == (2, 1), result.err

@@ -55,7 +55,7 @@ def test_the_ensemble_of_all_runs_of_a_sweep_can_be_the_teacher(run: Run, tmp_pa
 
 def test_the_ensemble_of_the_bundled_teachers_can_be_the_teacher(tmp_path: Path) -> None:
     images = torch.rand(8, 28, 28)
-    members = [digitnet.load(f"teachers/{number}").predict_step(images) for number in "123"]
+    members = [digitnet.load(f"teachers/{number}").predict_step(images) for number in "1234"]
     student = compose(tmp_path, "experiment=cnn_best").model
     assert student.distillation is not None
     ensemble = student.distillation.teacher(images).softmax(dim=1)

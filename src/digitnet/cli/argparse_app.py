@@ -9,7 +9,8 @@ import difflib
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -123,7 +124,7 @@ def run_command(parser: CliParser, command: Callable[[argparse.Namespace], Any])
     """
     prepare_matplotlib()
     try:
-        with install_handlers():
+        with exit_if_output_is_closed(), install_handlers():
             options = parser.parse_args()
             if getattr(options, "imports", None):
                 from digitnet.models.registry import import_modules  # imports torch
@@ -131,13 +132,29 @@ def run_command(parser: CliParser, command: Callable[[argparse.Namespace], Any])
                 import_modules(options.imports, "--import")
             command(options)
             raise_if_pending()
+    except (UsageError, RunError, OSError) as error:
+        print_error(error.with_remedy("add --import {}") if isinstance(error, UnknownModelError) else str(error))
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+
+
+@contextmanager
+def exit_if_output_is_closed() -> Iterator[None]:
+    """End with status 141, and without a message, if the program that reads the output of the block has closed it.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        SystemExit: With status 141.
+    """
+    try:
+        try:
+            yield
+        finally:
             sys.stdout.flush()  # here, where a full disk or a closed pipe can still be reported
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # otherwise Python reports an error when it flushes at exit
         sys.exit(141)
-    except (UsageError, RunError, OSError) as error:
-        print_error(error.with_remedy("add --import {}") if isinstance(error, UnknownModelError) else str(error))
-        sys.exit(2 if isinstance(error, UsageError) else 1)
 
 
 def print_error(message: str) -> None:

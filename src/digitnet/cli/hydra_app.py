@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from digitnet.cli.argparse_app import print_error, version_line
+from digitnet.cli.argparse_app import exit_if_output_is_closed, print_error, version_line
 from digitnet.cli.command_line import ExpandOverrides, Validator, validate_command_line, with_config_key
 from digitnet.cli.matplotlib_guard import prepare_matplotlib
 from digitnet.distributed import is_main_process, reports_usage_errors
@@ -53,12 +53,13 @@ def run_hydra_app(
     Raises:
         SystemExit: If the command does not end with status 0.
     """
-    if "--version" in sys.argv[1:]:
-        print(version_line())
-        return
-    if sys.argv[1:] in (["--help"], ["-h"]):
-        _print_help(config_name)
-        return
+    with exit_if_output_is_closed():
+        if "--version" in sys.argv[1:]:
+            print(version_line())
+            return
+        if sys.argv[1:] in (["--help"], ["-h"]):
+            _print_help(config_name)
+            return
     prepare_matplotlib()
     sys.argv[1:] = _expand_help_all(sys.argv[1:], config_name)
     show_traceback = _wants_traceback()

@@ -17,12 +17,16 @@ class ResNet(DigitClassifier):
     normalization, ReLU and the output layer. The output layer sees all positions of the last block, because for
     centred digits the position of a stroke is informative.
 
+    The defaults are the network and the recipe of `model=resnet`.
+
     Args:
         channels: Number of output channels of each block, at least 1. The first convolution has as many as the first
             block.
         stride: Stride of each block in pixels, at least 1.
         dropout: Probability of dropout before the output layer. In [0, 1).
-        **training: Arguments of `DigitClassifier`.
+        lr: Highest learning rate (see `DigitClassifier`).
+        weight_decay: Weight decay of the optimizer (see `DigitClassifier`).
+        **training: Other arguments of `DigitClassifier`.
 
     Raises:
         ArgumentError: If a value is out of range.
@@ -33,9 +37,11 @@ class ResNet(DigitClassifier):
         channels: Sequence[int] = (24, 48, 48, 96),
         stride: Sequence[int] = (1, 2, 1, 2),
         dropout: float = 0.0,
+        lr: float = 8e-3,
+        weight_decay: float = 1e-2,
         **training: Any,
     ) -> None:
-        super().__init__(**training)
+        super().__init__(lr=lr, weight_decay=weight_decay, **training)
         positive = len(channels) > 0 and min(channels) >= 1
         check_argument(positive, "channels", channels, "a list of numbers of at least 1")
         fits = len(stride) == len(channels) and min(stride) >= 1

@@ -1,4 +1,4 @@
-"""Tells what the accuracy of a model is worth: intervals, calibration, classes, mistakes, prediction sets."""
+"""Assesses a model on the test images: intervals, calibration, classes, mistakes, prediction sets."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass

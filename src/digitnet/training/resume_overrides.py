@@ -124,7 +124,7 @@ def _require_unchanged_override(override: Override, recorded: list[str], run_dir
     if line.lstrip("+") not in recorded and not mutable:
         raise UsageError(
             f"resume={run_dir} continues the run as it was started, so {line} cannot change; "
-            "trainer.…, peer_timeout, logger, callbacks, test and compile may"
+            "trainer.…, peer_timeout, logger, callbacks, test, plots, tensorboard.…, imports and compile may"
         )
 
 

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,15 @@ def test_a_help_that_nobody_reads_ends_without_an_error_message(option: str) -> 
         process.stdin.close()  # now the program prints
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+def test_a_full_disk_under_the_output_is_one_line_and_status_1() -> None:
+    program = "import sys; from digitnet.train import main; sys.argv[1:] = ['--cfg', 'job']; main()"
+    command = [sys.executable, "-c", program]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "No space left on device" in done.stderr
 
 
 def test_a_signal_whose_exception_is_caught_elsewhere_still_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.profilers import SimpleProfiler
 
 from benchmarks.harness import compose_train_config
@@ -50,6 +51,14 @@ class ListeningMLP(MLP):
 def build(tmp_path: Path, *overrides: str, callbacks: tuple[L.Callback, ...] = ()) -> Run:
     config = compose_train_config(*TINY, "++trainer.accelerator=cpu", *overrides, run_dir=str(tmp_path))
     return build_run(config, callbacks)
+
+
+def test_hooks_that_were_set_on_an_object_stay(tmp_path: Path) -> None:
+    calls: list[int] = []
+    callback = LambdaCallback(on_train_batch_end=lambda trainer, model, outputs, batch, index: calls.append(index))
+    run = build(tmp_path, callbacks=(callback,))
+    run.trainer.fit(run.model, datamodule=run.data)
+    assert calls == [*range(STEPS)]
 
 
 def test_hooks_that_nobody_defines_are_gone_and_the_others_are_called(tmp_path: Path) -> None:

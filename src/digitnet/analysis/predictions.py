@@ -66,8 +66,13 @@ def make_predictions(
     """
     classes = labels.astype(np.int64)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != classes)[:_MAX_WRONG_IMAGES]
-    digest = hashlib.sha256(classes.astype(np.uint8).tobytes() + np.ascontiguousarray(images).tobytes()).hexdigest()
+    digest = hashlib.sha256(_compact(classes).tobytes() + np.ascontiguousarray(images).tobytes()).hexdigest()
     return Predictions(probabilities, classes, wrong, images[wrong], digest)
+
+
+def _compact(classes: NDArray[np.int64]) -> NDArray[np.integer[Any]]:
+    """Return classes in the smallest unsigned type that holds them."""
+    return classes.astype(np.min_scalar_type(int(classes.max(initial=0))))
 
 
 def checkpoint_sha256(path: Path) -> str:
@@ -96,7 +101,7 @@ def save_predictions(path: Path, checkpoint: Path, epoch: int, splits: Mapping[s
     }
     arrays: dict[str, Any] = {"metadata": np.array(json.dumps(metadata))}
     for name, split in splits.items():
-        arrays[f"{name}_probabilities"], arrays[f"{name}_labels"] = split.probabilities, split.labels.astype(np.uint8)
+        arrays[f"{name}_probabilities"], arrays[f"{name}_labels"] = split.probabilities, _compact(split.labels)
         arrays[f"{name}_wrong"], arrays[f"{name}_wrong_images"] = split.wrong.astype(np.int32), split.wrong_images
     content = io.BytesIO()
     np.savez(content, **arrays)

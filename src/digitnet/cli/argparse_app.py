@@ -151,10 +151,22 @@ def exit_if_output_is_closed() -> Iterator[None]:
         try:
             yield
         finally:
-            sys.stdout.flush()  # here, where a full disk or a closed pipe can still be reported
+            flush_output()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # otherwise Python reports an error when it flushes at exit
         sys.exit(141)
+
+
+def flush_output() -> None:
+    """Write what is buffered, here, where a full disk or a closed pipe can still be reported.
+
+    Raises:
+        OSError: If the output cannot be written. It is then discarded: Python would report it once more at exit.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise
 
 
 def print_error(message: str) -> None:

@@ -216,12 +216,19 @@ def _compose_and_check_names(command: _Command, texts: list[str], pinned: list[s
     config = command.compose(structural + forced + pinned, return_hydra_config=True)
     _import_modules(config)
     if "run_dir" in config:
+        _require_interpolated_run_dir(config)
         config.hydra.job.num = number
         sweep = config.hydra.sweep
         in_sweep = config.hydra.mode == RunMode.MULTIRUN
         config.run_dir = f"{sweep.dir}/{sweep.subdir}" if in_sweep else config.hydra.run.dir
     check_types(config, read_parameters, skip=recipe_keys_without_use(config, _typed_keys(texts), read_parameters))
     return config
+
+
+def _require_interpolated_run_dir(config: DictConfig) -> None:
+    """Refuse a run folder other than Hydra's, which is the one that is locked and checked."""
+    if not OmegaConf.is_interpolation(config, "run_dir"):
+        raise UsageError(f"run_dir={config.run_dir}: follows hydra.run.dir; type hydra.run.dir={config.run_dir}")
 
 
 def _import_modules(config: DictConfig) -> None:
@@ -305,13 +312,21 @@ def _expand_sweep(overrides: list[Override]) -> list[list[str]]:
 def quote_path(override: str) -> str:
     """Quote a path, which may contain characters of Hydra's grammar: `resume=a=b, c` becomes `resume='a=b, c'`.
 
+    A shell does not expand `~` after a `=`, so this is done here.
+
     Args:
         override: An override as it was typed.
 
     Returns:
         The override for Hydra; the same one if its value is not a path.
+
+    Raises:
+        UsageError: If the path is empty, as it is for a variable of the shell that is not set.
     """
+    if re.fullmatch(rf"({_PATH_KEYS})=", override):
+        raise UsageError(f"{override}: has no value; type a path, or leave it out")
     match = re.fullmatch(rf"({_PATH_KEYS})=((?!null$)[^'\"].*)", override, re.DOTALL)
-    if override.lower() in ("robustness=true", "robustness=false"):
+    if not match or override.lower() in ("robustness=true", "robustness=false"):
         return override
-    return "{}='{}'".format(match[1], match[2].replace("'", "\\'")) if match else override
+    path = str(Path(match[2]).expanduser()) if match[2].startswith("~/") else match[2]
+    return "{}='{}'".format(match[1], path.replace("'", "\\'"))

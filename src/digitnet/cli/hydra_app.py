@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from digitnet.cli.argparse_app import exit_if_output_is_closed, print_error, version_line
+from digitnet.cli.argparse_app import exit_if_output_is_closed, flush_output, print_error, version_line
 from digitnet.cli.command_line import ExpandOverrides, Validator, validate_command_line, with_config_key
 from digitnet.cli.matplotlib_guard import prepare_matplotlib
 from digitnet.distributed import is_main_process, reports_usage_errors
@@ -71,6 +71,7 @@ def run_hydra_app(
             job = _collect_failures(failures, run_job)
             with lock(configs) if lock and configs else nullcontext():
                 call_hydra(config_name, job)
+            flush_output()
     except Exception as error:
         if not failures and not isinstance(error, EXPECTED_ERRORS):
             raise

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 # Keys and options of digitnet 0.1.0 whose new name is not the most similar one.
 _RENAMED = {
     "averaging": "weight_averaging",
-    "folder": "run_dir",
+    "folder": "hydra.run.dir",
     "run": "model",
     "json": "json_path",
     "plots": "plots_dir",

@@ -20,9 +20,10 @@ class Augmentation:
 
     Args:
         rotation: Rotation about the centre in degrees, from 0 to 180.
-        scale: Relative change of size, drawn separately for width and height: 0.1 scales by 0.9 to 1.1. From 0 to 0.9.
+        scale: Relative change of size, drawn separately for width and height: with 0.1, both are divided by 0.9 to 1.1.
+            From 0 to 0.9.
         shear: Horizontal displacement as a fraction of the height, from 0 to 2.
-        shift: Horizontal and vertical displacement in pixels, from 0 to 28.
+        shift: Horizontal and vertical displacement in pixels before scaling, from 0 to 28.
         elastic: Standard deviation of the displacement at the points of a coarse grid in pixels, from 0 to 14; the
             displacements between are interpolated (after Simard, Steinkraus and Platt, 2003).
         cutout: Side of a square in pixels, from 0 to 28, that is set to black (DeVries and Taylor, 2017). Its centre is
@@ -93,4 +94,5 @@ class Augmentation:
         center_y, center_x = torch.rand(2, n, 1, generator=generator, device=device)
         rows = (torch.arange(height, device=device) + 0.5 - center_y * height).abs() < self.cutout / 2
         columns = (torch.arange(width, device=device) + 0.5 - center_x * width).abs() < self.cutout / 2
-        return rows.unsqueeze(2) & columns.unsqueeze(1)
+        squares: Tensor = rows.unsqueeze(2) & columns.unsqueeze(1)
+        return squares

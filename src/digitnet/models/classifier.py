@@ -93,6 +93,11 @@ class DigitClassifier(DigitModule):
         self.calibration = calibration
         self._resumed_metrics: list[dict[str, Any]] | None = None
 
+    @property
+    def needs_end(self) -> bool:
+        """Whether the learning rate depends on the number of steps of the whole training."""
+        return bool(self.hparams["schedule"] != "constant" or self.hparams["warmup_fraction"] > 0)
+
     def compute_logits(self, pixels: Tensor) -> Tensor:
         """Return the logits `[N, C]` of normalized pixels `[N, 1, 28, 28]`."""
         logits: Tensor = self.net(pixels)
@@ -124,9 +129,8 @@ class DigitClassifier(DigitModule):
             self.distillation.forget_batches()
         # Before this hook, reading the number of steps breaks resuming (Lightning #20550).
         self.total_steps = self.trainer.estimated_stepping_batches
-        needs_end = self.hparams["schedule"] != "constant" or self.hparams["warmup_fraction"] > 0
-        endless = math.isinf(self.total_steps) and needs_end
-        check_argument(not endless, "max_epochs", -1, "above 0, or max_steps must be: the schedule needs an end")
+        is_endless = math.isinf(self.total_steps) and self.needs_end
+        check_argument(not is_endless, "max_epochs", -1, "above 0, or max_steps must be: the schedule needs an end")
         if self._resumed_metrics:  # of an unfinished epoch, whose start Lightning does not repeat
             self.epoch_metrics["train"] = EpochMetrics()
             rank, saved = self.trainer.global_rank, self._resumed_metrics

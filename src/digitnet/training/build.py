@@ -192,7 +192,8 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback], peer_timeout:
     Raises:
         UsageError: If Lightning refuses the arguments.
     """
-    check_argument(0 < peer_timeout < math.inf, "peer_timeout", peer_timeout, "above 0 seconds")
+    is_number = isinstance(peer_timeout, int | float) and not isinstance(peer_timeout, bool)
+    check_argument(is_number and 0 < peer_timeout < math.inf, "peer_timeout", peer_timeout, "above 0 seconds")
     silence_lightning()
     # Lightning sets this variable for programs that fork. It makes torch look for a GPU driver on the disk in each
     # optimizer step.
@@ -306,5 +307,6 @@ def collect_hparams(config: DictConfig, model: DigitClassifier, data: L.Lightnin
         name: OmegaConf.to_container(config[name]) for name in ("weight_averaging", "distillation") if config.get(name)
     }
     batch_size = getattr(data, "batch_size", None)  # a data module of your own need not have one
-    augmentation = vars(getattr(data, "augmentation", None) or Augmentation())
-    return run | dict(model.hparams) | {"batch_size": batch_size, "augmentation": augmentation} | components
+    augmentation = getattr(data, "augmentation", None)
+    amounts = vars(augmentation if isinstance(augmentation, Augmentation) else Augmentation())
+    return run | dict(model.hparams) | {"batch_size": batch_size, "augmentation": amounts} | components

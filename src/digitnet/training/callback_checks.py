@@ -34,7 +34,8 @@ def check_callbacks(run: Run) -> None:
 
 def _check_monitor(monitor: str, run: Run) -> None:
     """Refuse a metric that does not exist; a network or a callback of the user may log others."""
-    stages = ("train", "val") if has_validation_data(run.data) else ("train",)
+    validates = has_validation_data(run.data) and run.trainer.limit_val_batches != 0
+    stages = ("train", "val") if validates else ("train",)
     known = [f"{stage}/{metric}" for stage in stages for metric in ("loss", "acc")]
     parts = [run.model, *run.trainer.callbacks]  # type: ignore[attr-defined]
     has_own_parts = not all(type(part).__module__.startswith(_OWN_PACKAGES) for part in parts)

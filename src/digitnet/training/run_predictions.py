@@ -26,7 +26,7 @@ def predict_validation(run: Run) -> Tensor | None:
     Args:
         run: The run, with the weights of its best epoch in evaluation mode.
     """
-    if not has_validation_data(run.data):
+    if not has_validation_data(run.data) or run.trainer.limit_val_batches == 0:
         return None
     loader = DeterministicLoader(*collect_images(run.data, "val"), EVAL_BATCH_SIZE)  # the batches of one process
     batches = int(min(sum(run.trainer.num_val_batches) or len(loader), len(loader)))  # trainer.limit_val_batches

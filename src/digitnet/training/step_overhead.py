@@ -29,7 +29,8 @@ class NoProfiler(PassThroughProfiler):
 def remove_empty_step_hooks(trainer: L.Trainer, model: L.LightningModule) -> None:
     """Set the step hooks that a model or a callback does not define to None on this object; Lightning skips these.
 
-    An empty hook costs 2 to 5 µs. The classes are left as they are, so a subclass may call `super()`. The hook that
+    An empty hook costs 2 to 5 µs. The classes are left as they are, so a subclass may call `super()`, and so are hooks
+    that were set on an object, as by Lightning's `LambdaCallback`. The hook that
     clips the gradients is removed as well if there is no limit.
 
     Args:
@@ -39,8 +40,8 @@ def remove_empty_step_hooks(trainer: L.Trainer, model: L.LightningModule) -> Non
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for part, base in [(model, L.LightningModule), *((callback, L.Callback) for callback in callbacks)]:
         for name in STEP_HOOKS:
-            if getattr(type(part), name) is getattr(base, name):
+            if name not in vars(part) and getattr(type(part), name) is getattr(base, name):
                 setattr(part, name, None)
-    clips = trainer.gradient_clip_val
+    clips = trainer.gradient_clip_val or "configure_gradient_clipping" in vars(model)
     if not clips and type(model).configure_gradient_clipping is L.LightningModule.configure_gradient_clipping:
         model.configure_gradient_clipping = None  # type: ignore[assignment,method-assign,unused-ignore]

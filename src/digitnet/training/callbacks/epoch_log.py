@@ -28,6 +28,7 @@ class EpochLog(EpochEndCallback):
         self.csv_path = csv_path
         self.history: list[EpochRecord] = []
         self._val_metrics: EpochRecord = {}
+        self._val_step = -1  # the number of optimizer steps when they were computed
         self._prior_seconds = 0.0  # spent before the run was resumed
         self._started: float | None = None
 
@@ -43,11 +44,13 @@ class EpochLog(EpochEndCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the records and the training time, for the checkpoint."""
-        return {"history": self.history, "val_metrics": self._val_metrics, "seconds": self.seconds}
+        validation = {"val_metrics": self._val_metrics, "val_step": self._val_step}
+        return {"history": self.history, **validation, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` has returned."""
         self.history, self._val_metrics = state_dict["history"], state_dict["val_metrics"]
+        self._val_step = state_dict.get("val_step", -1)  # 0.2.0 and earlier did not record it
         self._prior_seconds = state_dict["seconds"]
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -66,6 +69,7 @@ class EpochLog(EpochEndCallback):
         """Keep the validation metrics until the end of the epoch."""
         if not trainer.sanity_checking:
             self._val_metrics = {name: trainer.callback_metrics[name].item() for name in ("val/loss", "val/acc")}
+            self._val_step = trainer.global_step
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Append the record of the epoch."""
@@ -74,8 +78,10 @@ class EpochLog(EpochEndCallback):
             "step": trainer.global_step,
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
         }
+        # With trainer.val_check_interval, the last validation may have been of other weights than those of this record.
+        val_metrics = self._val_metrics if self._val_step == trainer.global_step else {}
         train_metrics = {name: trainer.callback_metrics[name].item() for name in ("train/loss", "train/acc")}
-        self.history.append(position | train_metrics | self._val_metrics | {"seconds": self.seconds})
+        self.history.append(position | train_metrics | val_metrics | {"seconds": self.seconds})
         self._val_metrics = {}
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -28,7 +28,8 @@ class LoggerReport(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log the learning rate, under a name that does not depend on the optimizer."""
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and trainer.global_step % every == 0:
             rate = trainer.optimizers[0].param_groups[0]["lr"]
             for logger in _other_loggers(trainer):
                 logger.log_metrics({"lr": rate}, step=trainer.global_step)

@@ -74,7 +74,7 @@ class TensorBoardReport(L.Callback):
         """Count the images, and log the learning rate under a name that does not depend on the optimizer."""
         self._images += len(batch[1])
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if trainer.global_step % every == 0 and (writer := summary_writer(trainer)):
+        if every and trainer.global_step % every == 0 and (writer := summary_writer(trainer)):
             writer.add_scalar("train/lr", trainer.optimizers[0].param_groups[0]["lr"], trainer.global_step)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

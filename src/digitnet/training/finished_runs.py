@@ -186,7 +186,8 @@ def complete_runs(runs: Sequence[FinishedRun], split: str, test: bool) -> tuple[
         The runs, and a note for each run whose predictions stay unknown.
 
     Raises:
-        UsageError: If a checkpoint does not have the accuracy that metrics.json records.
+        UsageError: If a checkpoint does not have the accuracy that metrics.json records, or a run has no accuracy on
+            the split and cannot be scored.
     """
     completed, notes = [], []
     for run in runs:
@@ -202,6 +203,11 @@ def complete_runs(runs: Sequence[FinishedRun], split: str, test: bool) -> tuple[
             try:
                 predictions = _compute_predictions(run, split)
             except UsageError as error:
+                if f"{split}/acc" not in run.metrics:
+                    raise UsageError(
+                        f"{run.path}: has no {split} accuracy, and it cannot be computed: {error}; bring the data back "
+                        "to where it was, or leave the run out"
+                    ) from error
                 notes.append(f"{run.path} has no predictions on file, and they cannot be computed: {error}.")
                 completed.append(run)
                 continue

@@ -59,10 +59,23 @@ def truncate_fashion_mnist(folder: Path) -> None:
     images.write_bytes(images.read_bytes()[:1_000_000])
 
 
-def write_arrays(folder: Path, size: int, first_label: int) -> None:
+def write_arrays(folder: Path, size: int, first_label: int, name: str = "a.npz") -> None:
     folder.mkdir()
     images, labels = np.zeros((90, size, size), np.uint8), np.arange(90) % 3 + first_label
-    np.savez(folder / "a.npz", train_images=images, train_labels=labels)
+    np.savez(folder / name, train_images=images, train_labels=labels)
+
+
+def write_arrays_of_classes(folder: Path, classes: list[str]) -> None:
+    write_arrays(folder, 28, 0, "named.npz")
+    with np.load(folder / "named.npz") as arrays:
+        np.savez(folder / "named.npz", **dict(arrays), classes=np.array(classes))
+
+
+def write_pictures_of_an_unprintable_class(folder: Path) -> None:
+    for name in ("a", "b\x1b[31m"):
+        (folder / name).mkdir(parents=True)
+        for index in range(45):
+            Image.new("L", (28, 28), index).save(folder / name / f"{index}.png")
 
 
 def write_a_text_as_a_picture(folder: Path) -> None:
@@ -98,6 +111,21 @@ UNUSABLE_DATA: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
         lambda folder: write_arrays(folder, 28, -1),
         ["data=arrays", "data.root=files/a.npz"],
         "range from -1 to 1",
+    ),
+    "a class twice": (
+        lambda folder: write_arrays_of_classes(folder, ["a", "b", "a"]),
+        ["data=arrays", "data.root=files/named.npz", "data.batch_size=32"],
+        "data: ArrayDataModule: the class 'a' is there twice",
+    ),
+    "an unprintable class": (
+        write_pictures_of_an_unprintable_class,
+        ["data=folder", "data.root=files", "data.batch_size=32"],
+        r"data: FolderDataModule: the name 'b\x1b[31m' is not a printable text",
+    ),
+    "a huge label": (
+        lambda folder: write_arrays(folder, 28, 10**9, "huge.npz"),
+        ["data=arrays", "data.root=files/huge.npz"],
+        "files/huge.npz: train_labels has a label 1000000002; number the classes from 0 to at most 9999",
     ),
     "no pictures": (write_a_text_as_a_picture, ["data=folder", "data.root=files"], "files/a/x.png: not an image"),
 }

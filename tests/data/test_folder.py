@@ -104,6 +104,8 @@ def test_arrays_without_test_images_are_divided(tmp_path: Path) -> None:
         ({"train_images": np.zeros((90, 32, 32), np.uint8)}, r"must be \[N, 28, 28\]"),
         ({"train_images": np.zeros((90, 28, 28))}, "of float64"),
         ({"classes": np.array(["a", "b"])}, "but there are 2 classes"),
+        ({"train_labels": np.arange(90) % 3 + 10**9}, "has a label 1000000002"),
+        ({"train_labels": np.full(90, 2**64 - 1, np.uint64)}, "has a label 18446744073709551615"),
         ({"train_labels": np.array([object()] * 90)}, "not a .npz file that can be read"),
     ],
 )

@@ -76,6 +76,7 @@ def test_a_data_module_that_has_only_what_lightning_needs_is_trained_scored_and_
         ("data.first=-1", "from 0 to 2"),
         ("data.scale=2.5", "floating point from 0 to 1, not normalized"),
         ("data.classes=[one,two]", "from 0 to 1"),
+        ("data.classes=[one,two,one]", "data: Stripes: the class 'one' is there twice"),
         ("data.augmentation.rotation=5", "data.augmentation: no such key"),
         ("data.val_size=10", "data.val_size: no such key"),
     ],

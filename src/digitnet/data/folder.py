@@ -20,6 +20,7 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 """Suffixes of the image files, in lower case. Other files are ignored."""
 
 _MAX_PIXELS = 2**26
+_MAX_LABEL = 9999  # the record of a data set in a checkpoint names at most 10,000 classes
 _SIDE = 28
 
 
@@ -239,6 +240,9 @@ def _read_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
             )
         if labels.shape != (len(images),) or not len(images):
             raise UsageError(f"{path}: {name} has {len(images)} images, and its labels are {list(labels.shape)}")
+        if labels.max() > _MAX_LABEL:
+            where = f"{path}: {name.replace('images', 'labels')}"
+            raise UsageError(f"{where} has a label {labels.max()}; number the classes from 0 to at most {_MAX_LABEL}")
     return {
         name: array if array.dtype.kind not in "iu" or name.endswith("images") else array.astype(np.int64)
         for name, array in arrays.items()

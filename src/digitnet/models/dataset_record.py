@@ -1,7 +1,10 @@
 """The record of the data set that a model was trained on, in its checkpoint and its card."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
+
+from digitnet.errors import UsageError
 
 _MAX_CLASSES = 10_000
 _MAX_NAME_LENGTH = 200
@@ -12,7 +15,8 @@ class DatasetRecord:
     """Name and classes of a data set. Everything in it may come from a file of a stranger, and is used as data only.
 
     Raises:
-        ValueError: If an entry is not of its type, or a name has characters that cannot be printed.
+        ValueError: If an entry is not of its type, a name has characters that cannot be printed, or two classes have
+            the same name.
     """
 
     name: str
@@ -24,10 +28,15 @@ class DatasetRecord:
 
     def __post_init__(self) -> None:
         names = [self.name, *self.classes, *self.arguments]
-        if not all(isinstance(name, str) and name.isprintable() and len(name) <= _MAX_NAME_LENGTH for name in names):
-            raise ValueError("a name of the data set or of a class is not a short printable text")
-        if not 1 <= len(self.classes) <= _MAX_CLASSES or len(set(self.classes)) < len(self.classes):
-            raise ValueError(f"not from 1 to {_MAX_CLASSES} different classes")
+        for name in names:
+            if not (isinstance(name, str) and name.isprintable() and len(name) <= _MAX_NAME_LENGTH):
+                raise ValueError(
+                    f"the name {name!r:.60} is not a printable text of at most {_MAX_NAME_LENGTH} characters"
+                )
+        if not 1 <= len(self.classes) <= _MAX_CLASSES:
+            raise ValueError(f"there are {len(self.classes)} classes, not from 1 to {_MAX_CLASSES}")
+        if repeated := [name for name, count in Counter(self.classes).items() if count > 1]:
+            raise ValueError(f"the class {repeated[0]!r} is there twice")
         if not all(value is None or isinstance(value, int | float | str) for value in self.arguments.values()):
             raise ValueError("an argument of the data set is not a number or a text")
 
@@ -71,11 +80,21 @@ def describe_datamodule(datamodule: Any, num_classes: int) -> DatasetRecord | No
 
     Returns:
         The record; None without a data module, when nothing is known.
+
+    Raises:
+        UsageError: If the data module has names that a record cannot have.
     """
     if datamodule is None:
         return None
-    if callable(getattr(datamodule, "describe", None)):
-        return DatasetRecord.from_dict(datamodule.describe())
     kind = type(datamodule)
-    names = tuple(map(str, getattr(datamodule, "classes", None) or range(num_classes)))
-    return DatasetRecord(f"{kind.__module__}.{kind.__qualname__}", names)
+    try:
+        if callable(getattr(datamodule, "describe", None)):
+            return DatasetRecord.from_dict(datamodule.describe())
+        names = tuple(map(str, getattr(datamodule, "classes", None) or range(num_classes)))
+        return DatasetRecord(f"{kind.__module__}.{kind.__qualname__}", names)
+    except UsageError:  # the data is missing or damaged
+        raise
+    except ValueError as error:
+        raise UsageError(
+            f"data: {kind.__name__}: {error}; change that, because each checkpoint records the classes"
+        ) from error

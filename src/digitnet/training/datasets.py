@@ -97,6 +97,7 @@ def check_data(data: L.LightningDataModule, model: DigitModule) -> None:
     """
     data.prepare_data()
     classes = num_classes(data) or model.num_classes
+    describe_datamodule(data, classes)  # is in each checkpoint, and refuses names that it could not hold
     with torch.no_grad():
         logits = model.eval()(model.example_input_array)
     if logits.shape[-1] != classes:

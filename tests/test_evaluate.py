@@ -127,6 +127,17 @@ def test_invalid_input_is_reported_in_one_line(override: str, message: str, run:
     assert message in result.err
 
 
+@pytest.mark.parametrize("value", ["out", ""])
+def test_a_json_path_that_is_no_name_of_a_file_is_refused_before_the_evaluation(
+    value: str, run: Run, trained_run: Path
+) -> None:
+    result = run(evaluate, "model=out", f"json_path={value}")
+    assert (result.status, result.out) == (2, "")
+    assert result.err == (
+        f"digitnet: error: json_path={value}: must be the name of a file, not of a folder; - prints the figures\n"
+    )
+
+
 class WriteSentinel:
     """An object that creates the file `sentinel` when it is unpickled without restrictions."""
 

@@ -55,6 +55,9 @@ def validate_evaluation(config: DictConfig) -> None:
     require_matching_processes(trainer)
     _validate_robustness(config, data, trainer.world_size)
     if config.json_path not in (None, "-"):
+        is_folder = Path(config.json_path).is_dir()  # an empty name is the current folder
+        requirement = "the name of a file, not of a folder; - prints the figures"
+        check_argument(not is_folder, "json_path", config.json_path, requirement)
         check_writable(Path(config.json_path).parent, "json_path")
     if config.plots_dir:
         check_writable(Path(config.plots_dir), "plots_dir")

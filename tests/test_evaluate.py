@@ -127,6 +127,13 @@ def test_invalid_input_is_reported_in_one_line(override: str, message: str, run:
     assert message in result.err
 
 
+@pytest.mark.parametrize("value", ["0", "0.0"])
+def test_an_evaluation_of_no_image_is_refused(value: str, run: Run, trained_run: Path) -> None:
+    result = run(evaluate, "model=out", f"trainer.limit_test_batches={value}")
+    assert (result.status, result.out) == (2, "")
+    assert result.err == "digitnet: error: trainer.limit_test_batches=0: must be above 0\n"
+
+
 @pytest.mark.parametrize("value", ["out", ""])
 def test_a_json_path_that_is_no_name_of_a_file_is_refused_before_the_evaluation(
     value: str, run: Run, trained_run: Path

@@ -52,6 +52,7 @@ def validate_evaluation(config: DictConfig) -> None:
     if not has_test_data(data):
         raise UsageError(f"data: {type(data).__name__} has no test_dataloader, so there is nothing to score")
     trainer = build_trainer(config.trainer, [], config.peer_timeout)
+    check_argument(trainer.limit_test_batches != 0, "trainer.limit_test_batches", 0, "above 0")
     require_matching_processes(trainer)
     _validate_robustness(config, data, trainer.world_size)
     if config.json_path not in (None, "-"):

@@ -1,6 +1,8 @@
 """The evaluation command: which models it accepts, what it prints and writes, and how it reports invalid input."""
 
+import errno
 import json
+import os
 import re
 from pathlib import Path
 from shutil import copytree
@@ -81,6 +83,23 @@ def test_plots_dir_writes_the_plots_of_curves_and_samples(run: Run, trained_run:
         content = (trained_run.parent / "plots" / name).read_bytes()
         assert content.startswith(PNG)
         assert len(content) > 5000
+
+
+def test_a_plot_that_does_not_fit_on_the_disk_leaves_the_old_file(
+    run: Run, trained_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = trained_run.parent / "plots" / "samples.png"
+    old.parent.mkdir()
+    old.write_bytes(b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = run(evaluate, "model=out", "plots_dir=plots")
+    assert (result.status, result.err.count("\n")) == (1, 1)
+    assert "plots/samples.png: cannot be written (No space left on device)" in result.err
+    assert [path.read_bytes() for path in old.parent.iterdir()] == [b"old"]
 
 
 def test_without_output_options_no_file_is_written_or_changed(run: Run, trained_run: Path) -> None:

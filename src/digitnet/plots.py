@@ -1,6 +1,7 @@
 """Plot data, predictions and training curves; the only module that imports matplotlib."""
 
 import functools
+import io
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,12 +12,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 _MAX_LABELLED_BARS = 12
 
 
-def render(figure: Figure, dpi: int = 120) -> NDArray[np.uint8]:
+def render(figure: Figure, dpi: int = 100) -> NDArray[np.uint8]:
     """Draw a figure.
 
     Args:
@@ -31,6 +33,17 @@ def render(figure: Figure, dpi: int = 120) -> NDArray[np.uint8]:
     canvas.draw()
     picture: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3]
     return picture
+
+
+def to_png(picture: NDArray[np.uint8]) -> bytes:
+    """Return a picture as the content of a PNG file, which a caller can then write as a whole.
+
+    Args:
+        picture: The picture `[H, W, 3]`, as `render` returns it.
+    """
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, format="png")
+    return content.getvalue()
 
 
 def plot_predictions(

@@ -1,15 +1,21 @@
 """The forms in which `digitnet-predict` prints its predictions."""
 
 import csv
+import errno
 import io
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from digitnet import predict
+from digitnet.errors import RunError
+from digitnet.inference import output
 from digitnet.inference.reader import DigitReader
 from tests.conftest import Run
 from tests.inference.samples import LABELS, digit_picture, label, save_digit, scribble
@@ -115,3 +121,28 @@ def test_a_contact_sheet_is_saved_without_the_files_that_are_not_pictures(run: R
         assert 600 < width < 3000
         assert 150 < height < 1500
         assert len(np.unique(np.asarray(sheet.convert("L")))) > 20
+
+
+def save_sheet_of_file(path: Path) -> None:
+    file = save_digit(path.with_name("x.png"), 0)
+    output.save_contact_sheet(path, [file], [DigitReader("mlp").read(file)])
+
+
+def save_sheet_of_test_images(path: Path) -> None:
+    output.save_test_samples(path, torch.zeros(2, 28, 28), torch.tensor([0, 1]), torch.eye(10)[:2])
+
+
+@pytest.mark.parametrize("save", [save_sheet_of_file, save_sheet_of_test_images])
+def test_a_contact_sheet_that_does_not_fit_on_the_disk_leaves_the_old_file(
+    save: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sheet.png").write_bytes(b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match=r"sheet\.png: cannot be written \(No space left on device\)"):
+        save(tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").read_bytes() == b"old"
+    assert not list(tmp_path.glob(".*"))

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from digitnet.checkpoints.atomic import atomic_write
 from digitnet.data.catalog import DIGITS
 from digitnet.errors import UsageError
 from digitnet.inference.files import Outcome
@@ -138,7 +139,7 @@ def save_contact_sheet(path: Path, files: Sequence[Path], outcomes: Sequence[Out
             plots.ContactSheetItem(printable(file.name), result.summary, load_image(file), image, probabilities)
         )
     names = next((result.class_names for _, result in results if isinstance(result, ReadResult)), DIGITS)
-    plots.plot_contact_sheet(items, class_names=names).savefig(path)
+    atomic_write(path, plots.to_png(plots.render(plots.plot_contact_sheet(items, class_names=names))))
     print(f"saved: {path}", file=sys.stderr)
 
 
@@ -157,4 +158,5 @@ def save_test_samples(
     from digitnet import plots  # matplotlib takes long to import
 
     shown = slice(MAX_SHEET_IMAGES)
-    plots.plot_predictions(images[shown], labels[shown], probabilities[shown], class_names=class_names).savefig(path)
+    figure = plots.plot_predictions(images[shown], labels[shown], probabilities[shown], class_names=class_names)
+    atomic_write(path, plots.to_png(plots.render(figure)))

@@ -204,11 +204,10 @@ def _save_plots(
         figures["corruptions"] = plots.plot_corruptions(robustness.examples, accuracies, robustness.kind)
     if len(paths) == 1 and paths[0].suffix != ".safetensors" and (history := _read_history(paths[0])):
         figures["curves"] = plots.plot_curves(history)
-    directory = Path(config.plots_dir)
-    directory.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        figure.savefig(directory / f"{name}.png")
-        print(f"plot: {directory / f'{name}.png'}")
+        path = Path(config.plots_dir) / f"{name}.png"
+        atomic_write(path, plots.to_png(plots.render(figure)))
+        print(f"plot: {path}")
 
 
 def _plot_samples(seed: int, model: DigitModule, images: Tensor, labels: Tensor) -> Any:

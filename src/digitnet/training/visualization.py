@@ -1,6 +1,5 @@
 """Draws the plots of a finished run, into its folder and into TensorBoard."""
 
-import io
 import math
 import shutil
 from collections.abc import Sequence
@@ -9,7 +8,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils.tensorboard.writer import SummaryWriter
 from torchmetrics.functional.classification import multiclass_confusion_matrix
@@ -21,6 +19,7 @@ from digitnet.training.build import Run
 from digitnet.training.callbacks.tensorboard import summary_writer
 from digitnet.training.datasets import collect_images
 
+_DPI = 120
 _MISTAKES_SHOWN = 12
 _SAMPLES_SHOWN = 12
 _EMBEDDED_IMAGES = 1000
@@ -37,7 +36,7 @@ def visualize_run(run: Run, run_dir: Path, val_logits: Tensor | None) -> None:
         run_dir: The run folder.
         val_logits: What the model predicts for the first N validation images, `[N, C]`; None without validation.
     """
-    from digitnet.plots import plot_curves, render  # imports matplotlib
+    from digitnet.plots import plot_curves, render, to_png  # imports matplotlib
 
     trainer, model, names = run.trainer, run.model, run.model.class_names
     figures = {"curves": plot_curves(run.epoch_log.history)}
@@ -50,10 +49,8 @@ def visualize_run(run: Run, run_dir: Path, val_logits: Tensor | None) -> None:
             _log_curves(writer, labels, logits, names, trainer.global_step)
             _log_embedding(writer, model, images[:_EMBEDDED_IMAGES], labels, logits)
     for name, figure in figures.items():
-        picture = render(figure)
-        content = io.BytesIO()
-        Image.fromarray(picture).save(content, format="png")
-        atomic_write(run_dir / f"{name}.png", content.getvalue())
+        picture = render(figure, _DPI)
+        atomic_write(run_dir / f"{name}.png", to_png(picture))
         if writer and name in ("confusion", "mistakes"):
             writer.add_image(f"val/{name}", picture, trainer.global_step, dataformats="HWC")
     if writer and (filters := first_layer_filters(model)) is not None:

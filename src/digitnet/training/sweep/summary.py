@@ -1,6 +1,5 @@
 """What a sweep has found: a table, a preset of the best trial, and a picture."""
 
-import io
 import os
 import shlex
 from pathlib import Path
@@ -122,12 +121,10 @@ def _write_preset(best: FrozenTrial, settings: SweepSettings, base: DictConfig) 
 
 
 def _write_plot(trials: list[FrozenTrial], study_dir: Path, importances: dict[str, float]) -> None:
-    from digitnet.plots import plot_study  # imports matplotlib
+    from digitnet.plots import plot_study, render, to_png  # imports matplotlib
 
     complete, pruned = (
         {trial.number: trial.value for trial in trials if trial.state == state and trial.value is not None}
         for state in (TrialState.COMPLETE, TrialState.PRUNED)
     )
-    picture = io.BytesIO()
-    plot_study(complete, pruned, importances).savefig(picture, format="png")
-    atomic_write(study_dir / "study.png", picture.getvalue())
+    atomic_write(study_dir / "study.png", to_png(render(plot_study(complete, pruned, importances))))

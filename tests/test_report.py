@@ -72,6 +72,18 @@ def test_runs_that_differ_only_by_their_seed_are_one_group(run: Run, sweep: Path
     ]
 
 
+def test_the_runs_of_a_folder_are_grouped_by_their_settings_and_not_by_their_folders(
+    run: Run, sweep: Path, tmp_path: Path
+) -> None:
+    for old, new in {"0": "cnn/t1", "1": "sweeps/s/0", "2": "sweeps/s/1", "3": "sweeps/s/2"}.items():
+        shutil.copytree(sweep / old, tmp_path / "logs" / new)
+    content = read_json(run, tmp_path, "logs")
+    assert [(group["name"], group["seeds"]) for group in content["groups"]] == [
+        ("optimizer.lr=0.003", [1, 2, 3]),
+        ("optimizer.lr=0.001", [1]),
+    ]
+
+
 def test_the_figures_agree_with_metrics_json_to_the_last_digit(run: Run, sweep: Path, tmp_path: Path) -> None:
     group = read_json(run, tmp_path, "sweep")["groups"][0]
     recorded = [metrics(sweep / name) for name in "012"]

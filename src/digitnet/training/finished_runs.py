@@ -49,14 +49,14 @@ def find_run_dirs(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
 
 
 def _runs_below(path: Path) -> tuple[list[Path], int]:
-    """Return the finished runs in a folder, in natural order, and the number of unfinished ones."""
+    """Return the finished runs in a folder, at all depths, in natural order, and the number of unfinished ones."""
+    started: set[Path] = set()
     for depth in range(_MAX_DEPTH + 1):
         pattern = "/".join([*["*"] * depth, ".hydra/config.yaml"])
-        started = {record.parents[1] for record in path.glob(pattern)}
-        finished = {run_dir for run_dir in started if metrics_json(run_dir).is_file()}
-        if started:
-            return sorted(finished, key=_natural_order), len(started - finished)
-    return [], 0
+        run_dirs = {record.parents[1] for record in path.glob(pattern)}
+        started |= {run_dir for run_dir in run_dirs if started.isdisjoint(run_dir.parents)}  # not inside another run
+    finished = {run_dir for run_dir in started if metrics_json(run_dir).is_file()}
+    return sorted(finished, key=_natural_order), len(started - finished)
 
 
 def _natural_order(path: Path) -> list[tuple[int, str]]:

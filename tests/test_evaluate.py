@@ -269,7 +269,6 @@ def test_an_ensemble_is_calibrated_on_images_that_none_of_its_networks_has_seen(
     for name in ("0", "1"):
         copytree(trained_run, trained_run.parent / "sweep" / name)
     assert json.loads(run(evaluate, "model=sweep", "json_path=-").out)["conformal"]
-    (trained_run.parent / "sweep" / "1" / "predictions.npz").unlink()  # of the checkpoint before it is changed
     path = trained_run.parent / "sweep" / "1" / "checkpoints" / "best.ckpt"
     checkpoint = load_checkpoint(path)
     checkpoint["digitnet_dataset"]["arguments"]["val_size"] = 0

@@ -306,3 +306,20 @@ def test_evaluate_names_the_settings_that_a_sweep_mixes(run: Run, sweep: Path) -
     for name in "345":
         shutil.rmtree(sweep / name)
     assert run(evaluate, "model=sweep").err == ""
+
+
+def test_an_ensemble_of_runs_with_damaged_figures_is_scored_and_one_with_damaged_settings_is_refused_at_once(
+    run: Run, sweep: Path
+) -> None:
+    from digitnet import evaluate
+
+    for name in ("predictions.npz", "metrics.csv", "metrics.json"):
+        (sweep / "0" / name).write_text("{")
+    done = run(evaluate, "model=sweep")
+    assert done.status == 0, done.err
+    assert "(3 of optimizer.lr=0.003, 3 of optimizer.lr=0.001)" in done.err
+    assert "10,000 test images" in done.out
+    (sweep / "0" / ".hydra" / "config.yaml").write_text("{")
+    refused = run(evaluate, "model=sweep")
+    assert (refused.status, refused.out, refused.err.count("\n")) == (2, "", 1)
+    assert "sweep/0/.hydra/config.yaml: missing or damaged" in refused.err

@@ -46,6 +46,7 @@ def validate_evaluation(config: DictConfig) -> None:
         UsageError: If anything is missing.
     """
     check_argument(config.model_ref is not None, "model", "null", "a run folder, a checkpoint, cnn or mlp")
+    _describe_mixture(resolve_models(config.model_ref))
     model, data = _load_model(config), build_data(config.data)
     data.prepare_data()
     require_same_data(model, data, config.allow_other_data, config.model_ref)
@@ -99,7 +100,7 @@ def run_evaluation(config: DictConfig) -> None:
         metrics = score_test_set(trainer, model, data)
     if not trainer.is_global_zero:
         return
-    if len(paths) > 1 and (mixture := describe_mixture([path.parents[1] for path in paths])):
+    if mixture := _describe_mixture(paths):
         sys.stderr.write(f"digitnet: {config.model_ref}: {mixture}; what is scored is the ensemble of all\n")
     record = describe_datamodule(data, model.num_classes)
     assert record is not None
@@ -163,6 +164,11 @@ def _score_robustness(
         images = (255 * images).round().to(torch.uint8)
     archive = None if config.robustness is True else Path(config.robustness)
     return score_robustness(lambda batch: _predict(trainer, model, batch), images, labels, archive, config.seed)
+
+
+def _describe_mixture(paths: list[Path]) -> str | None:
+    """Return a sentence about the runs of an ensemble if their settings differ."""
+    return describe_mixture([path.parents[1] for path in paths]) if len(paths) > 1 else None
 
 
 def _short_name(path: Path) -> str:

@@ -76,10 +76,7 @@ def read_run(run_dir: Path) -> FinishedRun:
     Raises:
         UsageError: If a file of it is missing or damaged, or the predictions are of another checkpoint or version.
     """
-    metrics, config = _read_metrics(metrics_json(run_dir)), _read_yaml(run_dir, "config.yaml", dict)
-    overrides = [str(line) for line in _read_yaml(run_dir, "overrides.yaml", list)]
-    if is_of_0_1_0(config):
-        overrides = [migrate_override(line) for line in overrides]
+    metrics, (config, overrides) = _read_metrics(metrics_json(run_dir)), _read_settings(run_dir)
     checkpoint, predictions = best_checkpoint(run_dir), predictions_npz(run_dir)
     try:
         history = read_metrics_csv(metrics_csv(run_dir))
@@ -91,11 +88,20 @@ def read_run(run_dir: Path) -> FinishedRun:
         path=str(run_dir),
         metrics=metrics,
         history=history,
-        config=migrate_config(config),
-        overrides=[line.lstrip("+") for line in overrides],
+        config=config,
+        overrides=overrides,
         model=_model_choice(run_dir) or str(metrics["model"]),
         predictions=load_predictions(predictions, checkpoint) if predictions.is_file() else {},
     )
+
+
+def _read_settings(run_dir: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the config of a run and its overrides without "+", as this version names their keys."""
+    config = _read_yaml(run_dir, "config.yaml", dict)
+    overrides = [str(line) for line in _read_yaml(run_dir, "overrides.yaml", list)]
+    if is_of_0_1_0(config):
+        overrides = [migrate_override(line) for line in overrides]
+    return migrate_config(config), [line.lstrip("+") for line in overrides]
 
 
 def _read_metrics(path: Path) -> dict[str, Any]:
@@ -142,11 +148,23 @@ def _model_choice(run_dir: Path) -> str | None:
 def describe_mixture(run_dirs: Sequence[Path]) -> str | None:
     """Return a sentence that names the different settings among runs, or None if only their seeds differ.
 
+    Only the settings are read, so that it does not matter whether the figures and the predictions are intact.
+
     Args:
         run_dirs: Run folders. Those that are not finished are not looked at.
+
+    Raises:
+        UsageError: If the settings of a run are missing or damaged.
     """
     finished = [run_dir for run_dir in run_dirs if metrics_json(run_dir).is_file()]
-    groups = group_runs([read_run(run_dir) for run_dir in finished])[0] if len(finished) > 1 else []
+    if len(finished) < 2:
+        return None
+    runs = []
+    for number, run_dir in enumerate(finished):
+        config, overrides = _read_settings(run_dir)
+        metrics = {"seed": number}  # each run counts, also one that repeats a seed
+        runs.append(FinishedRun(str(run_dir), metrics, [], config, overrides, _model_choice(run_dir) or "unknown"))
+    groups, _ = group_runs(runs)
     if len(groups) < 2:
         return None
     parts = ", ".join(f"{len(group.runs)} of {group.name}" for group in groups)

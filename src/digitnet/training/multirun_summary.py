@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from digitnet.training.resume_overrides import read_overrides
 from digitnet.training.run_dir import RunResult, metrics_json
@@ -43,12 +44,14 @@ def print_multirun_summary(sweep_dir: Path) -> None:
     jobs.sort(key=lambda job: (job.result or {}).get("val/acc", -1), reverse=True)  # stable
     keys = [key for key in _all_keys(jobs) if len({job.overrides.get(key) for job in jobs}) > 1]
     metrics = [name for name in _METRICS if any(name in (job.result or {}) for job in jobs)]
-    table = Table(
-        *keys, *metrics, "run", title=f"{len(jobs)} runs in {os.path.relpath(sweep_dir)}", title_justify="left"
-    )
+    # Rich would take brackets in a plain string for markup.
+    title = Text(f"{len(jobs)} runs in {os.path.relpath(sweep_dir)}", style="table.title")
+    table = Table(title=title, title_justify="left")
+    for name in (*keys, *metrics, "run"):
+        table.add_column(Text(name))
     for job in jobs:
         values = [job.overrides.get(key, "") for key in keys]
-        table.add_row(*values, *_format_metrics(job.result, metrics), job.run_dir.name)
+        table.add_row(*map(Text, [*values, *_format_metrics(job.result, metrics), job.run_dir.name]))
     console = Console()
     console.print(table, width=None if console.is_terminal else max(console.width, _MIN_WIDTH))
     if "val/acc" in (jobs[0].result or {}):

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from digitnet.checkpoints.atomic import atomic_write
 from digitnet.training.sweep.search_space import SweepSettings, short
@@ -65,9 +66,12 @@ def _importances(study: optuna.Study) -> dict[str, float]:
 
 def _table(trials: list[FrozenTrial], settings: SweepSettings, importances: dict[str, float]) -> Table:
     columns = [f"{name}\n{importances[name]:.0%}" if name in importances else name for name in settings.searched]
-    table = Table("trial", "val/acc", *columns)
+    table = Table("trial", "val/acc")
+    for column in columns:
+        table.add_column(Text(column))  # Rich would take brackets in a plain string for markup
     for trial in trials[:_ROWS]:
-        table.add_row(str(trial.number), _result(trial), *(short(trial.params.get(name)) for name in settings.searched))
+        values = [short(trial.params.get(name)) for name in settings.searched]
+        table.add_row(*map(Text, [str(trial.number), _result(trial), *values]))
     if len(trials) > _ROWS:
         table.add_row("…", f"{len(trials) - _ROWS} more")
     return table

@@ -22,7 +22,8 @@ from tests.faults.child import Barrier, FaultInjection, ForkServer, ReturnValue,
 from tests.training.launchers import slurm_variables
 
 SEARCH = "optimizer.lr=tag(log,interval(1e-4,1e-1))"
-THREE = ("trials=3", "pruner=none", *FAST, SEARCH)
+SHORT = ("pruner=none", *FAST, SEARCH)
+THREE = ("trials=3", *SHORT)
 STEP = "digitnet.models.classifier:DigitClassifier.training_step"
 RUN_TRIAL = "digitnet.training.sweep.trial:_run_trial"
 
@@ -58,7 +59,7 @@ def run_two_workers(
     workers = []
     for name, faults in (("first", first), ("second", second)):
         (folder / name).mkdir()
-        words = (f"study={folder / 'study'}", *THREE, f"trials={trials}")
+        words = (f"study={folder / 'study'}", *SHORT, f"trials={trials}")
         workers.append(fork_server.start("sweep", *words, folder=folder / name, faults=[meet, *faults]))
     for worker in workers:
         worker.join(120)
@@ -96,7 +97,7 @@ def test_a_study_stopped_by_a_signal_goes_on_to_the_same_results(
     number: signal.Signals, fork_server: ForkServer, reference: Path, tmp_path: Path
 ) -> None:
     stop = FaultInjection(STEP, 17, SendSignal(number))  # in the second trial
-    words = ("study=study", *THREE, "trials=2")
+    words = ("study=study", *SHORT, "trials=2")
     stopped = fork_server.run("sweep", *words, folder=tmp_path, faults=[stop])
     assert stopped.status == 128 + number
     assert "the same command continues the study" in stopped.err
@@ -214,6 +215,9 @@ WRONG = {
     ("study=x", "trials=0", SEARCH): "trials=0: must be a whole number above 0",
     ("study=x", "trials=2", "seeds=0", SEARCH): "seeds=0: must be a whole number above 0",
     ("study=x", "trials=2", "pruner=best", SEARCH): "pruner=best: must be one of hyperband, median, none",
+    ("study=x", "trials=2", "seeds", SEARCH): "seeds: has no value; type seeds=VALUE",
+    ("study=x", "trials=2", "trials=3", SEARCH): "trials: given twice (trials=2 and trials=3)",
+    ("study=x", "trials=2", "optimizer.lr=5e-2", SEARCH): "optimizer.lr: given 2 times (optimizer.lr=5e-2 and ",
     ("study=x", "trials=2", "model=mlp"): "no key to search",
     ("study=x", "trials=2", "seed=1,2", SEARCH): "seeds=3 makes every trial the mean of three seeds",
     ("study=x", "trials=2", "resume=y", SEARCH): "the same command continues a study",

@@ -4,6 +4,7 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from digitnet.errors import UsageError
 from digitnet.training.sweep.search_space import parse_settings
 from digitnet.training.sweep.study import NumberedTPE
 
@@ -35,6 +36,30 @@ def test_the_checked_runs_contain_every_extreme_value_of_every_key() -> None:
     settings = parse_settings(["study=x", "trials=3", "a=1,2,3", "b=interval(0,1)"], [])
     assert {params["a"] for params in settings.extreme_params} == {1, 2, 3}
     assert {params["b"] for params in settings.extreme_params} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a=1,2", "a=5"], "a: given 2 times (a=1,2 and a=5), and searched; give it once"),
+        (["a=5", "++a=1,2"], "a: given 2 times (a=5 and ++a=1,2), and searched; give it once"),
+        (["a=1,2", "a=3,4"], "a: given 2 times (a=1,2 and a=3,4), and searched; give it once"),
+        (["a=1,2", "trials=4"], "trials: given twice (trials=3 and trials=4); give it once"),
+        (["a=1,2", "study=x"], "study: given twice (study=x and study=x); give it once"),
+        (["a=1,2", "seeds=2", "seeds=3"], "seeds: given twice (seeds=2 and seeds=3); give it once"),
+        (["a=1,2", "seeds"], "seeds: has no value; type seeds=VALUE"),
+        (["a=1,2", "pruner"], "pruner: has no value; type pruner=VALUE"),
+    ],
+)
+def test_a_word_that_would_be_dropped_is_refused(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse_settings(["study=x", "trials=3", *words], [])
+    assert str(error.value) == message
+
+
+def test_a_key_that_is_not_searched_may_be_given_twice() -> None:
+    settings = parse_settings(["study=x", "trials=3", "a=1,2", "b=1", "b=2"], [])
+    assert settings.fixed == ("b=1", "b=2")
 
 
 def sampled(seed: int, new_sampler_each_trial: bool) -> list[float]:

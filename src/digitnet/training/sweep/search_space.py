@@ -95,11 +95,10 @@ def parse_settings(words: list[str], flags: list[str]) -> SweepSettings:
         The settings. Whether the keys exist is not checked.
 
     Raises:
-        UsageError: If an option is wrong, or no key is searched.
+        UsageError: If an option is wrong or given twice, a searched key is given twice, or no key is searched.
         hydra.errors.HydraException: If Hydra cannot parse an override.
     """
-    options = {"pruner": "median", "seeds": "1"}
-    options |= dict(word.split("=", 1) for word in words if word.partition("=")[0] in _OPTIONS and "=" in word)
+    options = {"pruner": "median", "seeds": "1"} | _parse_options(words)
     texts = [word for word in words if word.partition("=")[0] not in _OPTIONS]
     check_argument(bool(options.get("study")), "study", options.get("study", ""), "a folder, such as logs/studies/mlp")
     pruners = ", ".join(PRUNERS)
@@ -109,6 +108,10 @@ def parse_settings(words: list[str], flags: list[str]) -> SweepSettings:
         for override in overrides:
             _check_key(override)
         searched = {each.key_or_group: _searched_key(each) for each in overrides if each.is_sweep_override()}
+    for name in searched:
+        given = [str(each.input_line) for each in overrides if each.key_or_group == name]
+        if len(given) > 1:
+            raise UsageError(f"{name}: given {len(given)} times ({' and '.join(given)}), and searched; give it once")
     if not searched:
         raise UsageError("no key to search; add one such as 'optimizer.lr=tag(log,interval(1e-4,1e-1))'")
     return SweepSettings(
@@ -120,6 +123,21 @@ def parse_settings(words: list[str], flags: list[str]) -> SweepSettings:
         fixed=tuple(str(each.input_line) for each in overrides if each.key_or_group not in searched),
         searched=searched,
     )
+
+
+def _parse_options(words: list[str]) -> dict[str, str]:
+    """Return the values of the options of the sweep, each of which may be given once."""
+    options: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name not in _OPTIONS:
+            continue
+        if not equals:
+            raise UsageError(f"{name}: has no value; type {name}=VALUE")
+        if name in options:
+            raise UsageError(f"{name}: given twice ({name}={options[name]} and {word}); give it once")
+        options[name] = value
+    return options
 
 
 def short(value: Any) -> str:

@@ -32,8 +32,13 @@ def aggregate_sweep(sweep: Path) -> dict[str, Any]:
 
     Returns:
         `overrides`, those that all runs share, and `runs`, the metrics of each run.
+
+    Raises:
+        SystemExit: If no run is finished, or if the runs differ by more than their seed.
     """
     run_dirs = sorted(path.parent for path in sweep.glob("*/metrics.json"))
+    if not run_dirs:
+        raise SystemExit(f"{sweep}: no finished run there; give the folder of a finished sweep")
     if mixture := describe_mixture(run_dirs):
         raise SystemExit(f"{sweep}: {mixture}, so a mean of them has no meaning; digitnet-report {sweep} compares them")
     overrides = [str(line).lstrip("+") for line in OmegaConf.load(run_dirs[0] / ".hydra" / "overrides.yaml")]

@@ -60,6 +60,16 @@ def test_aggregate_seeds_prints_a_row_and_keeps_other_sweeps_of_the_file(
     assert names == ["another", "model=mlp"], "a sweep that is not aggregated again stays in the file"
 
 
+def test_aggregate_seeds_refuses_a_folder_without_finished_runs_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sweep" / "0").mkdir(parents=True)
+    with pytest.raises(SystemExit, match="sweep: no finished run there; give the folder of a finished sweep") as error:
+        run_tool(monkeypatch, "aggregate_seeds", tmp_path / "sweep", "--json", tmp_path / "out.json")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out.json").exists()
+
+
 def test_weights_are_published_with_the_calibration_of_a_run_that_held_out_the_validation_images(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

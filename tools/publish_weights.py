@@ -12,7 +12,9 @@ The teachers of a distillation need no calibration, and there are several of the
 
     python -m tools.publish_weights teachers/2 results/cnn_teacher_unpadded --seed 1
 
-Both commands write NAME.safetensors and NAME.json into src/digitnet/models/pretrained and print the card.
+Both commands write NAME.safetensors and NAME.json into src/digitnet/models/pretrained and print the card. Its test
+accuracy is that of the weights in float32, as `digitnet.evaluate` computes it; that of a run in bfloat16, which is in
+`test_acc_by_seed`, may differ by a few images.
 """
 
 import argparse
@@ -20,6 +22,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import lightning as L
+
+from digitnet import MNISTDataModule
 from digitnet.checkpoints import checkpoint_format, pretrained
 from digitnet.inference.reader import DigitReader
 from digitnet.models import DigitClassifier
@@ -88,6 +93,20 @@ def measure_calibration(run_dir: Path, overrides: list[str]) -> dict[str, Any]:
     }
 
 
+def measure_accuracy(model: DigitClassifier) -> dict[str, float]:
+    """Score a model on the test images in float32.
+
+    Args:
+        model: The trained model.
+
+    Returns:
+        The accuracy and the loss, under the names in metrics.json.
+    """
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    (metrics,) = trainer.test(model, MNISTDataModule(), verbose=False)
+    return {name: metrics[name] for name in ("test/acc", "test/loss")}
+
+
 def publish(model: DigitClassifier, name: str, card: dict[str, Any]) -> None:
     """Write NAME.safetensors and its card into the package.
 
@@ -114,8 +133,9 @@ def main() -> None:
         if not {*sweep["overrides"], HELD_OUT} <= set(overrides):
             parser.error(f"{arguments.calibration} must be a run of: {' '.join(sweep['overrides'])} {HELD_OUT}")
         calibration = measure_calibration(arguments.calibration, overrides)
-    card = make_card(sweep, seed, calibration)
-    publish(pretrained.load(arguments.runs / str(seed)), arguments.name, card)
+    model = pretrained.load(arguments.runs / str(seed))
+    card = make_card(sweep, seed, calibration) | measure_accuracy(model)
+    publish(model, arguments.name, card)
     print(json.dumps(card, indent=1))
 
 

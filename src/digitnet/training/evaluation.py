@@ -46,6 +46,8 @@ def validate_evaluation(config: DictConfig) -> None:
         UsageError: If anything is missing.
     """
     check_argument(config.model_ref is not None, "model", "null", "a run folder, a checkpoint, cnn or mlp")
+    is_switch = isinstance(config.allow_other_data, bool)
+    check_argument(is_switch, "allow_other_data", config.allow_other_data, "true or false")
     _describe_mixture(resolve_models(config.model_ref))
     model, data = _load_model(config), build_data(config.data)
     data.prepare_data()

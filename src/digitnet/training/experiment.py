@@ -30,11 +30,17 @@ from digitnet.training.datasets import has_test_data
 from digitnet.training.processes import run_together
 from digitnet.training.provenance import code_commit, run_command
 from digitnet.training.resume import load_finished_result
-from digitnet.training.run_dir import RunResult, best_checkpoint, last_checkpoint, lock_run_dir, metrics_json, to_json
+from digitnet.training.run_dir import (
+    FINAL_METRICS,
+    RunResult,
+    best_checkpoint,
+    last_checkpoint,
+    lock_run_dir,
+    metrics_json,
+    to_json,
+)
 from digitnet.training.run_predictions import predict_validation, write_predictions
 from digitnet.training.visualization import visualize_run
-
-FINAL_METRICS = ("val/acc", "val/loss", "test/acc", "test/loss")
 
 
 def run_experiment(config: DictConfig, test: bool, callbacks: Sequence[L.Callback] = ()) -> RunResult:

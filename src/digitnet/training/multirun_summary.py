@@ -11,9 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from digitnet.training.resume_overrides import read_overrides
-from digitnet.training.run_dir import RunResult, metrics_json
+from digitnet.training.run_dir import FINAL_METRICS, RunResult, metrics_json
 
-_METRICS = ("val/acc", "val/loss", "test/acc", "test/loss")
 _MIN_WIDTH = 120  # columns, where the output is not a terminal
 
 
@@ -43,7 +42,7 @@ def print_multirun_summary(sweep_dir: Path) -> None:
         return
     jobs.sort(key=lambda job: (job.result or {}).get("val/acc", -1), reverse=True)  # stable
     keys = [key for key in _all_keys(jobs) if len({job.overrides.get(key) for job in jobs}) > 1]
-    metrics = [name for name in _METRICS if any(name in (job.result or {}) for job in jobs)]
+    metrics = [name for name in FINAL_METRICS if any(name in (job.result or {}) for job in jobs)]
     # Rich would take brackets in a plain string for markup.
     title = Text(f"{len(jobs)} runs in {os.path.relpath(sweep_dir)}", style="table.title")
     table = Table(title=title, title_justify="left")

@@ -17,6 +17,9 @@ from digitnet.errors import UsageError
 EpochRecord = dict[str, float]
 RunResult = dict[str, Any]
 
+FINAL_METRICS = ("val/acc", "val/loss", "test/acc", "test/loss")
+"""The metrics of a finished run in its `RunResult`."""
+
 
 def best_checkpoint(run_dir: Path) -> Path:
     """Return the path of the best epoch's checkpoint."""

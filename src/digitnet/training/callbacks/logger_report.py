@@ -6,7 +6,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-_FINAL_METRICS = ("val/acc", "val/loss", "test/acc", "test/loss")
+from digitnet.training.run_dir import FINAL_METRICS
 
 
 class LoggerReport(L.Callback):
@@ -42,7 +42,7 @@ def log_final_metrics(trainer: L.Trainer, result: Mapping[str, Any]) -> None:
         trainer: The Trainer of the run.
         result: The result, as in metrics.json.
     """
-    finals = {f"whole_run/{name.replace('/', '_')}": result[name] for name in _FINAL_METRICS if name in result}
+    finals = {f"whole_run/{name.replace('/', '_')}": result[name] for name in FINAL_METRICS if name in result}
     for logger in _other_loggers(trainer):
         logger.log_metrics(finals, step=trainer.global_step)
 

@@ -28,6 +28,7 @@ from digitnet import MNISTDataModule
 from digitnet.checkpoints import checkpoint_format, pretrained
 from digitnet.inference.reader import DigitReader
 from digitnet.models import DigitClassifier
+from digitnet.training.lightning_messages import silence_lightning
 from digitnet.training.resume_overrides import read_overrides
 from tools.aggregate_seeds import aggregate_sweep
 
@@ -102,6 +103,7 @@ def measure_accuracy(model: DigitClassifier) -> dict[str, float]:
     Returns:
         The accuracy and the loss, under the names in metrics.json.
     """
+    silence_lightning()
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
     (metrics,) = trainer.test(model, MNISTDataModule(), verbose=False)
     return {name: metrics[name] for name in ("test/acc", "test/loss")}

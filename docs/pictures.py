@@ -75,6 +75,7 @@ COST_LABELS = {  # (points to the right and up, alignment) of the labels that ot
     ("multiply_adds", "baseline_cnn_dense64"): ((8, 3), "left"),
     ("multiply_adds", "Keras example"): ((4, -20), "right"),
     ("multiply_adds", "baseline_cnn"): ((8, -12), "left"),
+    ("multiply_adds", "cnn_best"): ((-8, -3), "right"),
     ("multiply_adds", "cnn_teacher"): ((-8, -3), "right"),
     ("multiply_adds", "resnet"): ((-2, 8), "center"),
     ("multiply_adds", "Cireşan"): ((-2, -14), "center"),
@@ -156,7 +157,7 @@ def draw_results() -> Figure:
     """Draw the test accuracy of every run in benchmarks/results/accuracy.json, a row for each preset."""
     sweeps = json.loads((RESULTS / "accuracy.json").read_text())
     sweeps.sort(key=lambda sweep: statistics.mean(run["test/acc"] for run in sweep["runs"]))
-    figure = Figure(figsize=(8, 3.9), layout="constrained")
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
     axis = figure.subplots()
     for row, sweep in enumerate(sweeps):
         accuracies = [100 * run["test/acc"] for run in sweep["runs"]]
@@ -164,7 +165,8 @@ def draw_results() -> Figure:
         color = GREY if "baseline" in name else BLUE if "mlp" in name else ORANGE
         axis.plot(accuracies, [row] * len(accuracies), "o", color=color, alpha=0.6, markersize=7)
         axis.plot([statistics.mean(accuracies)], [row], "|", color="black", markersize=16, markeredgewidth=2)
-    axis.set_yticks(range(len(sweeps)), [" ".join(sweep["overrides"]) for sweep in sweeps], family="monospace", size=9)
+    names = [" ".join(sweep["overrides"]).removesuffix(IN_BFLOAT16).replace(" ", "\n") for sweep in sweeps]
+    axis.set_yticks(range(len(sweeps)), names, family="monospace", size=9)
     axis.set(xlabel="test accuracy, % (a dot for each seed, a bar for their mean)", xlim=(97.6, 99.85))
     return figure
 

